@@ -1,0 +1,142 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Needs Debian or Ubuntu, make, and root or sudo. All else is installed by `make setup`, on which the other targets depend.
+# Everything that is downloaded or built lands in .cache.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+CACHE := $(CURDIR)/.cache
+COLLECTIONS := $(CACHE)/collections
+POLICY := plugins/module_utils/_policy
+
+export PATH := $(CACHE)/venv/bin:$(CACHE)/pythons:$(PATH)
+export LC_ALL := C.UTF-8
+# Caches of the tools, those of pip and Molecule among them.
+export XDG_CACHE_HOME := $(CACHE)/xdg
+export ANSIBLE_HOME := $(CACHE)/ansible
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
+export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
+
+# What `make test` runs, the longest first.
+TEST_JOBS := sanity coverage lint-yaml unit-oldest lint-docs lint-python artefact
+LINT_JOBS := lint-yaml lint-docs lint-python
+
+.PHONY: help
+help: ## Show the targets.
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
+
+.PHONY: setup venv
+setup: ## Install what is missing: Debian packages, Python tools into .cache/venv.
+	@tests/tools/setup.sh all
+
+venv:
+	@tests/tools/setup.sh venv
+
+.PHONY: test
+test: setup ## All that CI runs.
+	@python3 tests/tools/jobs.py $(TEST_JOBS)
+
+.PHONY: unit
+unit: venv ## Unit tests, and all code for nodes imported by Python 3.9.
+	@if python3.9 -c '' 2>/dev/null; then \
+	    mkdir -p $(CACHE)/node && ln -sfn "$$(python3 -c 'import ansible; print(ansible.__path__[0])')" $(CACHE)/node/ansible && \
+	    python3.9 tests/tools/import_modules.py $(COLLECTIONS) $(CACHE)/node; \
+	else echo 'not run: import of code for nodes by Python 3.9, which this machine does not have'; fi
+	PYTHONPATH=$(COLLECTIONS) pytest -q -n auto $(PYTEST_ARGUMENTS)
+
+.PHONY: coverage
+coverage: venv ## Unit tests, with the branches of the pure code that none of them takes.
+	$(MAKE) --no-print-directory unit PYTEST_ARGUMENTS='--cov=$(POLICY) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100'
+
+.PHONY: unit-oldest
+unit-oldest: venv ## Unit tests by ansible-test, on the oldest Python of nodes where there is one.
+	@if python3.9 -c '' 2>/dev/null; then version=3.9; \
+	else version=default; echo 'not run: unit tests on Python 3.9, which this machine does not have'; fi; \
+	tests/tools/ansible_test.sh units --color no --venv --python $$version
+
+.PHONY: lint lint-python lint-yaml lint-docs
+lint: venv ## All static checks.
+	@python3 tests/tools/jobs.py $(LINT_JOBS)
+
+# -k: one kind of finding does not hide another.
+lint-python: venv ## ruff, mypy, and nothing in code for nodes that Python 3.9 lacks.
+	@$(MAKE) --no-print-directory -k ruff mypy vermin
+
+lint-yaml: venv ## yamllint and ansible-lint.
+	@$(MAKE) --no-print-directory -k yamllint ansible-lint
+
+lint-docs: venv ## Documentation of plugins and roles, changelog fragments.
+	@$(MAKE) --no-print-directory -k docs-lint changelog-lint
+
+.PHONY: ruff mypy vermin yamllint ansible-lint docs-lint changelog-lint
+ruff:
+	ruff check --output-format concise .
+	ruff format --check --quiet .
+
+mypy:
+	mypy
+
+vermin:
+	vermin --quiet --no-tips --violations --target=3.9- plugins/modules plugins/module_utils
+
+yamllint:
+	yamllint --strict .
+
+ansible-lint:
+	tests/tools/in_copy.sh ansible-lint --nocolor --format pep8
+
+docs-lint:
+	tests/tools/in_copy.sh antsibull-docs lint-collection-docs --plugin-docs .
+
+changelog-lint:
+	antsibull-changelog lint
+
+# One sanity run at a time: ansible-test does not expect another one to build the same environments.
+.PHONY: sanity
+sanity: venv ## ansible-test sanity, with every Python that this machine has.
+	flock -o $(CACHE)/locks/sanity tests/tools/ansible_test.sh sanity --color no --local
+
+.PHONY: artefact
+artefact: venv ## Build the collection's archive, install it, read its documents.
+	tests/tools/in_copy.sh tests/tools/artefact.sh
+
+.PHONY: demo
+demo: setup ## gpustack#1907 on two simulated Mac Studios with a real GPUStack: shown, cured, shown again.
+	@python3 tests/demo/demo.py
+
+.PHONY: molecule
+molecule: setup ## One Molecule scenario on disposable hosts: make molecule SCENARIO=default.
+	tests/tools/molecule.sh $(or $(SCENARIO),default)
+
+molecule-%: setup
+	tests/tools/molecule.sh $*
+
+.PHONY: hosts-test
+hosts-test: setup ## The disposable hosts themselves, stand-ins compared with recordings.
+	pytest -q tests/hosts/tests
+
+.PHONY: readers-test
+readers-test: setup ## Our model of how environment files are read against real systemd and real shells.
+	tests/integration/readers/run.sh
+
+.PHONY: mutation
+mutation: venv ## Change the pure code in every small way and see that a test notices (FILES= for some files only).
+	python3 tests/tools/mutation.py $(FILES)
+
+.PHONY: format
+format: venv ## Let ruff write all Python files as it wants them.
+	ruff check --fix .
+	ruff format .
+
+.PHONY: pins
+pins: venv ## Pin again what requirements/dev.in asks for.
+	python3 -m venv $(CACHE)/uv && $(CACHE)/uv/bin/pip install --quiet uv
+	cd requirements && $(CACHE)/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header dev.in -o dev.txt
+
+.PHONY: clean
+clean: ## Remove .cache, that is everything that make made.
+	rm -rf $(CACHE)

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Run one Molecule scenario in a session of disposable hosts of its own: molecule.sh SCENARIO [MOLECULE-COMMAND]
+set -eu
+scenario=$1
+command=${2:-test}
+cd "$(dirname "$0")/../.."
+HOSTS_SESSION=molecule-$(echo "$scenario" | tr _ -)-$$
+export HOSTS_SESSION
+# One ephemeral folder a run, so that two runs of a scenario do not share Molecule's state.
+MOLECULE_EPHEMERAL_DIRECTORY=$PWD/.cache/molecule/$HOSTS_SESSION
+ANSIBLE_COLLECTIONS_PATH=$PWD/.cache/collections
+ANSIBLE_HOME=$PWD/.cache/ansible
+PYTHONPATH=$PWD/tests/testinfra${PYTHONPATH:+:$PYTHONPATH}
+export MOLECULE_EPHEMERAL_DIRECTORY ANSIBLE_COLLECTIONS_PATH ANSIBLE_HOME PYTHONPATH
+trap 'tests/hosts/hosts stop "$HOSTS_SESSION"; rm -rf "$MOLECULE_EPHEMERAL_DIRECTORY"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+tests/hosts/hosts start "$HOSTS_SESSION" --owner-pid $$
+tests/hosts/hosts run "$HOSTS_SESSION" -- molecule "$command" -s "$scenario"
