@@ -1,0 +1,229 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to metalfleet.gpustack: it may change in any release.
+
+"""The one place where commands are run and files are touched.
+
+Everything else in `_node` gets a Host handed in, so that a test can hand it a host in memory, or one that dies at
+its n-th write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import time
+import typing as t
+
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.atomic_file import replace_file
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
+    CommandMissingError,
+    CommandTimeoutError,
+    HostError,
+)
+
+# Standard locations only: a PATH planted in the environment of the connection must not choose what root runs.
+SEARCH_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
+
+
+class CommandResult(t.NamedTuple):
+    """What a command did: its exit status and both outputs as text (bytes that are not UTF-8 kept by surrogateescape)."""
+
+    rc: int
+    stdout: str
+    stderr: str
+
+
+class FileStatus(t.NamedTuple):
+    """What lstat(2) says of a path, with times in nanoseconds."""
+
+    is_symlink: bool
+    is_file: bool
+    is_directory: bool
+    mode: int
+    uid: int
+    gid: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Host:
+    """The machine this code runs on."""
+
+    def run(self, argv: t.Sequence[str], timeout_seconds: float = 30.0) -> CommandResult:
+        """Run a command without a shell, in the C locale (decimal commas, translated messages), with no standard input.
+
+        Raises CommandMissingError, CommandTimeoutError (the whole process group is killed) or HostError.
+        """
+        environment = {"PATH": SEARCH_PATH, "LC_ALL": "C", "LANG": "C", "HOME": os.environ.get("HOME", "/var/empty")}
+        try:
+            # run_command() belongs to the module object, which nothing below a module knows.
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                # Its own group, so that a time-out also ends what the command started.
+                start_new_session=True,
+            )
+        except FileNotFoundError as exc:
+            raise CommandMissingError(f"{argv[0]} does not exist on this host") from exc
+        except OSError as exc:
+            raise HostError(f"{argv[0]} cannot be run: {exc.strerror}") from exc
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired as exc:
+            _kill_group(process)
+            raise CommandTimeoutError(f"{' '.join(argv)} did not end within {timeout_seconds:g} seconds and was killed") from exc
+        return CommandResult(
+            process.returncode,
+            stdout.decode("utf-8", "surrogateescape"),
+            stderr.decode("utf-8", "surrogateescape"),
+        )
+
+    def system(self) -> str:
+        """The kernel's name: "Darwin" or "Linux"."""
+        return os.uname().sysname
+
+    def machine(self) -> str:
+        """The architecture this process runs as, such as "arm64"; "x86_64" under Rosetta."""
+        return os.uname().machine
+
+    def effective_uid(self) -> int:
+        """0 for root."""
+        return os.geteuid()
+
+    def now(self) -> float:
+        """Seconds since the epoch, by this host's clock."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that only go forward, for time limits."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Wait between two polls."""
+        time.sleep(seconds)
+
+    def status(self, path: str) -> t.Optional[FileStatus]:
+        """lstat of the path, or None where nothing is there. Raises HostError where it cannot be looked at."""
+        try:
+            st = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            raise HostError(f"{path} cannot be examined: {exc.strerror}") from exc
+        return FileStatus(
+            is_symlink=stat.S_ISLNK(st.st_mode),
+            is_file=stat.S_ISREG(st.st_mode),
+            is_directory=stat.S_ISDIR(st.st_mode),
+            mode=stat.S_IMODE(st.st_mode),
+            uid=st.st_uid,
+            gid=st.st_gid,
+            inode=st.st_ino,
+            size_bytes=st.st_size,
+            mtime_ns=st.st_mtime_ns,
+            ctime_ns=st.st_ctime_ns,
+        )
+
+    def resolve(self, path: str) -> str:
+        """The path with every symbolic link followed."""
+        return os.path.realpath(path)
+
+    def read(self, path: str, limit_bytes: int = 16 * 1024 * 1024) -> t.Optional[bytes]:
+        """The content of a regular file, or None where nothing is there. Raises HostError where it cannot be read.
+
+        The limit keeps a mistaken path (a log, a model) from filling the node's memory.
+        """
+        try:
+            # O_NONBLOCK: opening a planted FIFO must fail the check below rather than hang.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            raise HostError(f"{path} cannot be read: {exc.strerror}") from exc
+        # Before fdopen, which refuses a folder in words of its own and leaves the descriptor open.
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise HostError(f"{path} is not a regular file")
+        with os.fdopen(descriptor, "rb") as file:
+            try:
+                data = file.read(limit_bytes + 1)
+            except OSError as exc:
+                raise HostError(f"{path} cannot be read: {exc.strerror}") from exc
+        if len(data) > limit_bytes:
+            raise HostError(f"{path} is larger than {limit_bytes} bytes, which no file of its kind is")
+        return data
+
+    def sha256(self, path: str) -> t.Optional[str]:
+        """The digest of a regular file's content, read in pieces, or None where nothing is there. Raises HostError."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            raise HostError(f"{path} cannot be read: {exc.strerror}") from exc
+        digest = hashlib.sha256()
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise HostError(f"{path} is not a regular file")
+            try:
+                for piece in iter(lambda: file.read(1024 * 1024), b""):
+                    digest.update(piece)
+            except OSError as exc:
+                raise HostError(f"{path} cannot be read: {exc.strerror}") from exc
+        return digest.hexdigest()
+
+    def names(self, folder: str) -> t.List[str]:
+        """The sorted names in a folder; empty where there is no such folder. Raises HostError where it cannot be read."""
+        try:
+            return sorted(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as exc:
+            raise HostError(f"{folder} cannot be listed: {exc.strerror}") from exc
+
+    def write(self, path: str, data: bytes, mode_if_new: int, mode: t.Optional[int] = None) -> None:
+        """Replace the file's content in one step, keeping owner, mode, ACL and attributes; or make it, owned by us.
+
+        mode: the permission bits to give it in the same step, whatever it had. A symbolic link is never followed: hand
+        in what resolve() says where following is wanted.
+        """
+        replace_file(path, data, mode_if_new, mode)
+
+    def make_folder(self, path: str, mode: int) -> None:
+        """Make one folder below an existing one; an existing folder is left as it is."""
+        try:
+            os.mkdir(path, mode)
+        except FileExistsError:
+            return
+        except OSError as exc:
+            raise HostError(f"the folder {path} cannot be made: {exc.strerror}") from exc
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise HostError(f"{path} cannot be removed: {exc.strerror}") from exc
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, 9)
+    except (ProcessLookupError, PermissionError):
+        process.kill()
+    try:
+        # A process in uninterruptible sleep cannot be reaped: give up rather than hang with it.
+        process.communicate(timeout=5)
+    except subprocess.TimeoutExpired:
+        return
