@@ -1,0 +1,105 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.processes import (
+    Process,
+    has_variable,
+    parse_cmdline,
+    parse_environ,
+    parse_ps,
+    parse_ps_commands,
+    parse_stat_ppid,
+    with_descendants,
+)
+
+NAME = "GGML_METAL_NO_RESIDENCY"
+
+
+def test_ps():
+    text = "    1     0 /sbin/launchd\n  812     1 /opt/gpustack/bin/python3 start --token x\n  900   812 (zombie)\n  901   812\nnonsense\n"
+    assert parse_ps(text) == [
+        Process(1, 0, "/sbin/launchd"),
+        Process(812, 1, "/opt/gpustack/bin/python3 start --token x"),
+        Process(900, 812, "(zombie)"),
+        Process(901, 812, ""),
+    ]
+
+
+def test_commands_by_pid():
+    text = "lost\n  812 /bin/a b\n 1000 /bin/c A=1\n2 B=3\n1001\nsecond line\n\n"
+    assert parse_ps_commands(text) == {812: "/bin/a b", 1000: "/bin/c A=1", 2: "B=3", 1001: "\nsecond line"}
+
+
+@pytest.mark.parametrize(
+    ("text", "ppid"),
+    [
+        ("812 (gpustack) S 1 812 812 0", 1),
+        ("900 (a) b (c) R 812 1 1", 812),
+        ("900 (two\nlines) R 812 1 1", 812),
+        ("", None),
+        ("900 (x", None),
+    ],
+)
+def test_the_parent_from_stat(text, ppid):
+    assert parse_stat_ppid(text) == ppid
+
+
+def test_cmdline():
+    assert parse_cmdline(b"/bin/llama-box\0--port\080\0") == "/bin/llama-box --port 80"
+    assert parse_cmdline(b"") == ""
+    assert parse_cmdline(b"\xff\0") == "\udcff"
+
+
+def test_environ():
+    data = b"PATH=/usr/bin\0GGML_METAL_NO_RESIDENCY=\0A=b=c\0LINES=1\n2\0A=second\0noise\0=x\0"
+    assert parse_environ(data) == {"PATH": "/usr/bin", NAME: "", "A": "b=c", "LINES": "1\n2"}
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\0\0", b"gpustack_worker\0\0\0", b"tack start --a=1\0\0"])
+def test_an_environment_that_was_written_over_is_not_seen(data):
+    assert parse_environ(data) is None
+
+
+COMMAND = "/var/lib/gpustack/bin/llama-box --port 40001"
+
+
+@pytest.mark.parametrize(
+    ("with_environment", "command", "expected"),
+    [
+        (f"{COMMAND} PATH=/usr/bin {NAME}=1 HOME=/", COMMAND, True),
+        (f"{COMMAND} {NAME}=", COMMAND, True),
+        (f"{COMMAND} PATH=/usr/bin HOME=/var/root", COMMAND, False),
+        (f"{COMMAND} XPC_SERVICE_NAME=ai.gpustack", COMMAND, False),
+        (f"{COMMAND} PATH=/usr/bin {NAME}X=1 X{NAME}=1", COMMAND, False),
+        # Hidden, or a title over it.
+        (COMMAND, COMMAND, None),
+        ("gpustack_worker", "gpustack_worker", None),
+        ("", "", None),
+        # An argument is not the variable.
+        (f"/usr/bin/env {NAME}=1 sleep PATH=/usr/bin", f"/usr/bin/env {NAME}=1 sleep", False),
+        (f"/usr/bin/env {NAME}=1 sleep", f"/usr/bin/env {NAME}=1 sleep", None),
+        # The process changed between the two looks.
+        (f"/bin/new PATH=/usr/bin {NAME}=1", "/bin/old", True),
+    ],
+)
+def test_a_variable_behind_the_command(with_environment, command, expected):
+    assert has_variable(with_environment, command, NAME) is expected
+
+
+def test_descendants():
+    table = [
+        Process(1, 0, "init"),
+        Process(30, 20, "c"),
+        Process(20, 10, "b"),
+        Process(10, 1, "a"),
+        Process(11, 1, "other"),
+        Process(21, 10, "d"),
+    ]
+    assert [process.command for process in with_descendants(table, 10)] == ["a", "b", "d", "c"]
+    assert with_descendants(table, 99) == []
+    assert [process.pid for process in with_descendants([Process(10, 20, "a"), Process(20, 10, "b")], 10)] == [10, 20]
+    assert [process.pid for process in with_descendants([Process(0, 0, "kernel"), Process(1, 0, "launchd")], 0)] == [0, 1]
