@@ -1,0 +1,53 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""When the residency variable has to go, and how a place where it may hide is reported."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import (
+    ABSENT,
+    PRESENT,
+    RESIDENCY_VARIABLE,
+    UNKNOWN,
+    Place,
+    decide,
+)
+
+
+def test_the_names_are_those_of_ggml_and_of_the_documentation() -> None:
+    assert RESIDENCY_VARIABLE == "GGML_METAL_NO_RESIDENCY"
+    assert (PRESENT, ABSENT, UNKNOWN) == ("present", "absent", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_virtual", "remove", "reason"),
+    [
+        ("auto", False, True, "GGML_METAL_NO_RESIDENCY disables Metal residency sets by its mere presence"),
+        ("auto", None, True, "GGML_METAL_NO_RESIDENCY disables Metal residency sets by its mere presence"),
+        ("auto", True, False, "this is a virtual Mac, whose paravirtual GPU may need GGML_METAL_NO_RESIDENCY to work at all"),
+        ("absent", True, True, "GGML_METAL_NO_RESIDENCY disables Metal residency sets by its mere presence"),
+        ("absent", False, True, "GGML_METAL_NO_RESIDENCY disables Metal residency sets by its mere presence"),
+        ("unmanaged", False, False, "residency_variable is unmanaged"),
+        ("unmanaged", True, False, "residency_variable is unmanaged"),
+    ],
+)
+def test_decide(wanted: str, is_virtual: t.Optional[bool], remove: bool, reason: str) -> None:
+    decision = decide(wanted, is_virtual)
+    assert (decision.remove, decision.reason) == (remove, reason)
+
+
+def test_a_place_as_module_result() -> None:
+    assert Place("plist", "/x.plist", PRESENT, (3, 4), "why").as_dict() == {
+        "kind": "plist",
+        "where": "/x.plist",
+        "state": "present",
+        "lines": [3, 4],
+        "reason": "why",
+    }
+    assert Place("plist", "/x.plist", UNKNOWN).as_dict()["lines"] == []
+    assert Place("plist", "/x.plist", UNKNOWN).reason == ""
