@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The record of a restart that is still due."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import (
+    PendingRestart,
+    clear_pending,
+    read_pending,
+    state_folder,
+    write_pending,
+)
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceState
+from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryHost
+
+PENDING = PendingRestart(12, "Sun Nov 22", ("a reason", "é"))
+
+
+@pytest.mark.parametrize(("system", "folder"), [("Darwin", "/var/db/metalfleet"), ("Linux", "/var/lib/metalfleet")])
+def test_the_record_is_kept_where_the_system_keeps_such_things(system: str, folder: str) -> None:
+    host = MemoryHost(system=system)
+    assert state_folder(host) == folder  # type: ignore[arg-type]
+    write_pending(host, PENDING)  # type: ignore[arg-type]
+    assert list(host.files) == [f"{folder}/pending-restart.json"]
+    assert host.files[f"{folder}/pending-restart.json"].mode == 0o600
+    assert read_pending(host) == PENDING  # type: ignore[arg-type]
+    clear_pending(host)  # type: ignore[arg-type]
+    assert host.files == {}
+    assert read_pending(host) is None  # type: ignore[arg-type]
+    clear_pending(host)  # type: ignore[arg-type]
+
+
+def test_only_the_owner_may_look_into_the_folder() -> None:
+    modes = {}
+
+    class Recorder(MemoryHost):
+        def make_folder(self, path: str, mode: int) -> None:
+            modes[path] = mode
+            super().make_folder(path, mode)
+
+    write_pending(Recorder(), PENDING)  # type: ignore[arg-type]
+    assert modes == {"/var/db/metalfleet": 0o700}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"1",
+        b'"x"',
+        b"\xff",
+        b"{}",
+        b'{"pid": 1, "started": ""}',
+        b'{"pid": 1, "reasons": []}',
+        b'{"pid": 1, "started": "", "reasons": 5}',
+    ],
+)
+def test_a_record_that_cannot_be_understood_is_none(data: bytes) -> None:
+    assert read_pending(MemoryHost(files={"/var/db/metalfleet/pending-restart.json": data})) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pid", "started", "due"),
+    [(12, "Sun Nov 22", True), (13, "Sun Nov 22", False), (12, "Sun Nov 23", False), (12, None, False), (None, "Sun Nov 22", False)],
+)
+def test_a_restart_is_due_for_the_same_process_only(pid: t.Optional[int], started: t.Optional[str], due: bool) -> None:
+    assert PENDING.is_due_for(ServiceState(True, True, pid, started)) is due

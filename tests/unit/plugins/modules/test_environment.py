@@ -1,0 +1,193 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every option of the module, on a Mac in memory whose launchd keeps the environment that the job was loaded with."""
+
+from __future__ import annotations
+
+import plistlib
+import typing as t
+
+import pytest
+import yaml
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
+from ansible_collections.metalfleet.gpustack.plugins.modules import environment
+from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import FakeLaunchd
+from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile
+
+FILE = "/etc/default/gpustack"
+PLIST = "/Library/LaunchDaemons/ai.gpustack.plist"
+RESIDENCY = "GGML_METAL_NO_RESIDENCY"
+DEFAULTS = {name: option.get("default") for name, option in yaml.safe_load(environment.DOCUMENTATION)["options"].items()}
+BLOCK = b"# BEGIN managed by metalfleet.gpustack%s\n%s# END managed by metalfleet.gpustack\n"
+
+
+class Mac(FakeLaunchd):
+    """A real or a virtual Mac, whose job was loaded with what is in its property list."""
+
+    def __init__(self, variables: dict[str, str] | None = None, is_virtual: bool = False) -> None:
+        super().__init__(variables)
+        reply = CommandResult(0, f"kern.hv_vmm_present: {int(is_virtual)}\n", "")
+        self.commands[("/usr/sbin/sysctl", "kern.hv_vmm_present")] = reply
+
+    def bootouts(self) -> int:
+        return len([call for call in self.calls if call[:2] == ("launchctl", "bootout")])
+
+    def plist(self) -> dict[str, str]:
+        found = plistlib.loads(self.files[PLIST].content).get("EnvironmentVariables", {})
+        assert isinstance(found, dict)
+        return found
+
+    def text(self, path: str = FILE) -> bytes | None:
+        return self.files[path].content if path in self.files else None
+
+
+def run(mac: Mac, check_mode: bool = False, **options: t.Any) -> dict[str, t.Any]:
+    result, warnings = environment.run({**DEFAULTS, **options}, mac, check_mode)  # type: ignore[arg-type]
+    return {**result, "warnings": warnings}
+
+
+def test_without_options_the_variable_goes_and_the_service_restarts_once() -> None:
+    mac = Mac({RESIDENCY: "1", "KEPT": "x"})
+    mac._put(FILE, MemoryFile(b"KEPT=x\n" + RESIDENCY.encode() + b"=1\n"))
+    result = run(mac)
+    assert (mac.text(), mac.plist(), mac.bootouts()) == (b"KEPT=x\n", {"KEPT": "x"}, 1)
+    assert (result["changed"], result["restarted"], result["restart_pending"], result["path"]) == (True, True, False, FILE)
+    assert [(change["resource"], change["action"], change["name"], change["line"]) for change in result["changes"]] == [
+        ("plist", "removed", RESIDENCY, None),
+        ("environment_file", "removed", RESIDENCY, 2),
+    ]
+    again = run(mac)
+    assert (again["changed"], again["changes"], again["restarted"], again["diff"], mac.bootouts()) == (False, [], False, [], 1)
+
+
+def test_check_mode_announces_what_the_run_does_and_does_nothing() -> None:
+    mac = Mac({RESIDENCY: "1"})
+    before = dict(mac.files)
+    announced = run(mac, check_mode=True, variables={"A": "1"})
+    assert (mac.files, mac.bootouts()) == (before, 0)
+    done = run(mac, variables={"A": "1"})
+    assert (announced.pop("applied"), done.pop("applied")) == (False, True)
+    assert announced == done
+
+
+def test_variables_and_secrets() -> None:
+    mac = Mac()
+    result = run(mac, variables={"B": 2, "A": "x y"}, secrets={"TOKEN": "s3cret"})
+    assert mac.text() == BLOCK % (b" (new file)", b"A=x y\nB=2\nTOKEN=s3cret\n")
+    assert mac.files[FILE].mode == 0o600
+    assert mac.plist() == {"A": "x y", "B": "2", "TOKEN": "s3cret"}
+    assert "s3cret" not in str(result)
+    assert "A=x y" in result["diff"][1]["after"]
+
+
+def test_secrets_are_marked_so_that_ansible_hides_them() -> None:
+    assert environment.ARGUMENT_SPEC["secrets"]["no_log"] is True
+
+
+def test_content() -> None:
+    mac = Mac()
+    run(mac, content="# why\nA=1\n", variables={"B": "2"})
+    assert mac.text() == BLOCK % (b" (new file)", b"# why\nA=1\nB=2\n")
+    assert mac.plist() == {"A": "1", "B": "2"}
+
+
+def test_path() -> None:
+    mac = Mac()
+    assert run(mac, path="/etc/default/other", variables={"A": "1"})["path"] == "/etc/default/other"
+    assert mac.text() is None
+    assert mac.text("/etc/default/other") is not None
+
+
+def test_follow() -> None:
+    mac = Mac()
+    mac._put("/srv/env", MemoryFile(b"KEPT=x\n"))
+    mac.link(FILE, "/srv/env")
+    with pytest.raises(BadInputError, match=r"/etc/default/gpustack is a symbolic link to /srv/env: say follow: true"):
+        run(mac, variables={"A": "1"})
+    assert mac.writes == []
+    assert run(mac, follow=True, variables={"A": "1"})["path"] == "/srv/env"
+    assert mac.text("/srv/env") == b"KEPT=x\n" + BLOCK % (b"", b"A=1\n")
+    assert mac.files[FILE].target == "/srv/env"
+
+
+def test_unmanaged() -> None:
+    mac = Mac()
+    mac._put(FILE, MemoryFile(b"# note\nOTHER=1\n"))
+    run(mac, variables={"A": "1"}, unmanaged="keep")
+    assert mac.text() == b"# note\nOTHER=1\n" + BLOCK % (b"", b"A=1\n")
+    run(mac, variables={"A": "1"}, unmanaged="remove")
+    assert mac.text() == BLOCK % (b"", b"A=1\n")
+
+
+def test_mode() -> None:
+    mac = Mac()
+    mac._put(FILE, MemoryFile(b"", mode=0o644))
+    run(mac, variables={"A": "1"})
+    assert (mac.files[FILE].mode, mac.files[PLIST].mode) == (0o644, 0o644)
+    result = run(mac, variables={"A": "1"}, mode="0600")
+    assert (mac.files[FILE].mode, mac.files[PLIST].mode, result["restarted"]) == (0o600, 0o600, False)
+    with pytest.raises(BadInputError, match="mode: 'u=rw' is not three octal digits"):
+        run(mac, mode="u=rw")
+
+
+@pytest.mark.parametrize(
+    ("option", "is_virtual", "removed"),
+    [("auto", False, True), ("auto", True, False), ("absent", True, True), ("unmanaged", False, False)],
+)
+def test_residency_variable(option: str, is_virtual: bool, removed: bool) -> None:
+    mac = Mac({RESIDENCY: "1"}, is_virtual=is_virtual)
+    result = run(mac, residency_variable=option)
+    assert (RESIDENCY not in mac.plist(), result["changed"], result["residency"]["remove"]) == (removed,) * 3
+    assert result["residency"]["reason"]
+
+
+def test_residency_variable_cannot_be_asked_for_by_its_name() -> None:
+    with pytest.raises(BadInputError, match="residency_variable: unmanaged"):
+        run(Mac(), variables={RESIDENCY: "1"})
+    run(Mac(), variables={RESIDENCY: "1"}, residency_variable="unmanaged")
+
+
+def test_restart_never_is_pending_until_somebody_restarts() -> None:
+    mac = Mac({RESIDENCY: "1"})
+    for _run in range(2):
+        result = run(mac, restart="never")
+        assert (result["restarted"], result["restart_pending"], mac.bootouts()) == (False, True, 0)
+        assert result["restart_reasons"]
+    result = run(mac, restart="now")
+    assert (result["changed"], result["restarted"], result["restart_pending"], mac.bootouts()) == (True, True, False, 1)
+    assert run(mac)["changed"] is False
+
+
+def test_service_name() -> None:
+    mac = Mac({RESIDENCY: "1"})
+    result = run(mac, service_name="com.example.other")
+    assert (result["changed"], mac.plist()) == (False, {RESIDENCY: "1"})
+
+
+def test_state_absent() -> None:
+    mac = Mac()
+    mac._put(FILE, MemoryFile(b"KEPT=x"))
+    run(mac, variables={"A": "1"}, secrets={"TOKEN": "t"})
+    assert mac.plist() == {"A": "1", "TOKEN": "t"}
+    result = run(mac, state="absent")
+    assert (mac.text(), mac.plist(), result["restarted"]) == (b"KEPT=x", {}, True)
+    assert run(mac, state="absent")["changed"] is False
+
+
+def test_every_option_is_tested_here() -> None:
+    assert set(DEFAULTS) == {
+        "state",
+        "variables",
+        "secrets",
+        "content",
+        "path",
+        "follow",
+        "unmanaged",
+        "mode",
+        "residency_variable",
+        "restart",
+        "service_name",
+    }
