@@ -22,7 +22,8 @@ export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 
 # What `make test` runs, the longest first.
-TEST_JOBS := sanity coverage lint-yaml unit-oldest lint-docs lint-python artefact
+SCENARIOS := drift mixed macs check_first linux default
+TEST_JOBS := sanity hosts-test $(SCENARIOS:%=molecule-%) demo unit-oldest coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
 .PHONY: help
@@ -117,11 +118,15 @@ molecule-%: setup
 
 .PHONY: hosts-test
 hosts-test: setup ## The disposable hosts themselves, stand-ins compared with recordings.
-	pytest -q tests/hosts/tests
+	pytest -q --import-mode=prepend tests/hosts/tests
 
 .PHONY: readers-test
 readers-test: setup ## Our model of how environment files are read against real systemd and real shells.
 	tests/integration/readers/run.sh
+
+.PHONY: bench
+bench: setup ## What a run that changes nothing costs (HOSTS=10 PAIRS=5).
+	@python3 tests/bench/bench.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5)
 
 .PHONY: mutation
 mutation: venv ## Change the pure code in every small way and see that a test notices (FILES= for some files only).

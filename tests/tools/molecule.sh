@@ -14,8 +14,10 @@ MOLECULE_EPHEMERAL_DIRECTORY=$PWD/.cache/molecule/$HOSTS_SESSION
 ANSIBLE_COLLECTIONS_PATH=$PWD/.cache/collections
 ANSIBLE_HOME=$PWD/.cache/ansible
 PYTHONPATH=$PWD/tests/testinfra${PYTHONPATH:+:$PYTHONPATH}
-export MOLECULE_EPHEMERAL_DIRECTORY ANSIBLE_COLLECTIONS_PATH ANSIBLE_HOME PYTHONPATH
-trap 'tests/hosts/hosts stop "$HOSTS_SESSION"; rm -rf "$MOLECULE_EPHEMERAL_DIRECTORY"' EXIT
+# A socket's path must be short, so this is not below the checkout.
+SSH_SOCKETS=$(mktemp -d)
+export MOLECULE_EPHEMERAL_DIRECTORY ANSIBLE_COLLECTIONS_PATH ANSIBLE_HOME PYTHONPATH SSH_SOCKETS
+trap 'tests/hosts/hosts stop "$HOSTS_SESSION"; rm -rf "$MOLECULE_EPHEMERAL_DIRECTORY" "$SSH_SOCKETS"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 tests/hosts/hosts start "$HOSTS_SESSION" --owner-pid $$

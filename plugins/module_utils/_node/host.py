@@ -142,17 +142,9 @@ class Host:
 
         The limit keeps a mistaken path (a log, a model) from filling the node's memory.
         """
-        try:
-            # O_NONBLOCK: opening a planted FIFO must fail the check below rather than hang.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+        descriptor = _open_regular(path)
+        if descriptor is None:
             return None
-        except OSError as exc:
-            raise HostError(f"{path} cannot be read: {exc.strerror}") from exc
-        # Before fdopen, which refuses a folder in words of its own and leaves the descriptor open.
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise HostError(f"{path} is not a regular file")
         with os.fdopen(descriptor, "rb") as file:
             try:
                 data = file.read(limit_bytes + 1)
@@ -164,16 +156,11 @@ class Host:
 
     def sha256(self, path: str) -> t.Optional[str]:
         """The digest of a regular file's content, read in pieces, or None where nothing is there. Raises HostError."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+        descriptor = _open_regular(path)
+        if descriptor is None:
             return None
-        except OSError as exc:
-            raise HostError(f"{path} cannot be read: {exc.strerror}") from exc
         digest = hashlib.sha256()
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise HostError(f"{path} is not a regular file")
             try:
                 for piece in iter(lambda: file.read(1024 * 1024), b""):
                     digest.update(piece)
@@ -215,6 +202,21 @@ class Host:
             return
         except OSError as exc:
             raise HostError(f"{path} cannot be removed: {exc.strerror}") from exc
+
+
+def _open_regular(path: str) -> t.Optional[int]:
+    try:
+        # O_NONBLOCK: opening a planted FIFO must fail the check below rather than hang.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise HostError(f"{path} cannot be read: {exc.strerror}") from exc
+    # Before fdopen, which refuses a folder in words of its own and leaves the descriptor open.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise HostError(f"{path} is not a regular file")
+    return descriptor
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

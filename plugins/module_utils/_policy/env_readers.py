@@ -93,7 +93,7 @@ def is_valid_utf8(text: str) -> bool:
 
 def _rejoined(text: str) -> str:
     """Bytes of one character may stand on both sides of a closing quote or an escaped line end: systemd joins bytes."""
-    return text if is_valid_utf8(text) else decode(encode(text))
+    return decode(encode(text))
 
 
 class _SystemdParser:
@@ -143,10 +143,7 @@ class _SystemdParser:
         self.reset(end)
 
     def finish_value(self, end: int) -> None:
-        value = self.value
-        if self.state == self.value_state and self.trailing is not None:
-            value = value[: self.trailing]
-        self.finish(end, value)
+        self.finish(end, self.value[: self.trailing])
 
     def reset(self, start: int) -> None:
         self.start = start
@@ -268,7 +265,6 @@ def read_install_sh(text: str) -> Reading:
 def _install_sh_entry(number: int, start: int, end: int, line: str, complete: bool) -> Entry:
     key, equals, rest = line.partition("=")
     value = _shell_last_field(rest)
-    problem = ""
     if not complete:
         problem = "the last line has no line end"
     elif not equals:

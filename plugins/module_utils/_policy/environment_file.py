@@ -197,7 +197,8 @@ def _split(text: str) -> _Split:
     block: t.List[str] = []
     pending: t.List[str] = []
     begin: t.Optional[int] = None
-    begin_marker = ""
+    is_new = False
+    added = 0
     position: t.Optional[int] = None
     made_by_us = False
     added_at_end = 0
@@ -210,18 +211,19 @@ def _split(text: str) -> _Split:
 
     for number, line in enumerate(_LINE.findall(text), start=1):
         bare = line.rstrip("\n")
-        if _BEGIN_PATTERN.match(bare):
+        match = _BEGIN_PATTERN.match(bare)
+        if match:
             if begin is not None:
                 warnings.append(_unpaired("begins", begin))
                 keep(pending, begin + 1)
-            begin, begin_marker, pending = number, bare, []
+            begin, pending = number, []
+            is_new, added = match.group(1) == "new file", int(match.group(2) or 0)
         elif _END_PATTERN.match(bare):
             if begin is None:
                 warnings.append(_unpaired("ends", number))
                 continue
-            match = _BEGIN_PATTERN.match(begin_marker)
-            made_by_us |= match is not None and match.group(1) == "new file"
-            added_at_end = int(match.group(2) or 0) if match is not None else 0
+            made_by_us |= is_new
+            added_at_end = added
             position = len(numbers) if position is None else position
             block += pending
             begin, pending = None, []

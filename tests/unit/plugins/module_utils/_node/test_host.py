@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 import subprocess
@@ -168,8 +169,9 @@ def test_read_takes_regular_files_only_and_leaves_nothing_open(tmp_path: pathlib
     before = os.open(os.devnull, os.O_RDONLY)
     os.close(before)
     for path in (fifo, tmp_path, pathlib.Path(os.devnull)):
-        with pytest.raises(HostError, match=f"^{path} is not a regular file$"):
-            HOST.read(str(path))
+        for look in (HOST.read, HOST.sha256):
+            with pytest.raises(HostError, match=f"^{path} is not a regular file$"):
+                look(str(path))
     after = os.open(os.devnull, os.O_RDONLY)
     os.close(after)
     assert after == before
@@ -179,6 +181,19 @@ def test_read_takes_regular_files_only_and_leaves_nothing_open(tmp_path: pathlib
 def test_a_file_that_opens_and_cannot_be_read() -> None:
     with pytest.raises(HostError, match=r"^/proc/self/mem cannot be read: Input/output error$"):
         HOST.read("/proc/self/mem")
+    with pytest.raises(HostError, match=r"^/proc/self/mem cannot be read: Input/output error$"):
+        HOST.sha256("/proc/self/mem")
+
+
+def test_sha256(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "file"
+    data = bytes(range(256)) * 4096 * 3 + b"x"
+    file.write_bytes(data)
+    assert HOST.sha256(str(file)) == hashlib.sha256(data).hexdigest()
+    file.write_bytes(b"")
+    assert HOST.sha256(str(file)) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert HOST.sha256(str(tmp_path / "none")) is None
+    assert HOST.sha256(str(file / "below")) is None
 
 
 def test_names(tmp_path: pathlib.Path) -> None:

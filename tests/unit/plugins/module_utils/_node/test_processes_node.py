@@ -106,8 +106,14 @@ def test_a_mac_without_ps_knows_nothing():
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="this system has no /proc")
 def test_a_real_process():
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={"PATH": "/bin", NAME: "1"})
+    program = "print(flush=True); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": "/bin", NAME: "1"}
+    )
     try:
+        # The kernel tells the environment of a program a little later than Popen() tells that it was started.
+        assert child.stdout is not None
+        child.stdout.readline()
         host = Host()
         found = service_processes(host, os.getpid())
         assert found[0].pid == os.getpid()

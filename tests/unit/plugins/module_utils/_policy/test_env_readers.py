@@ -102,6 +102,8 @@ NO_NAME = "what stands before its `=` is not a name that a variable can have"
         ("A.B=1\nÄ=1\n", {}),
         ("\ufeffA=1\n", {}),
         ("A\tB=1\n", {}),
+        ("A\x0c=1\n", {}),
+        ('A="\\X"\n', {"A": "\\X"}),
         # What only looks like a line end.
         ("A=1\x0cB=2\u2028C=3\x85\x1c\n", {"A": "1\x0cB=2\u2028C=3\x85\x1c"}),
         ("A=\x0c1\x0b \n", {"A": "\x0c1\x0b"}),
@@ -143,6 +145,7 @@ def test_entries_say_where_they_stand_and_why_they_are_not_taken() -> None:
         Entry(8, 39, 40, "F", None, "it has no `=`"),
     )
     assert text[24:28] == "D=1\r"
+    assert read_systemd("# x\\\nA=1\n").entries == (Entry(2, 5, 9, "A", "1"),)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +202,7 @@ def test_names(name: str, valid: bool) -> None:
 
 
 def test_line_of_counts_from_one() -> None:
+    assert line_of("\na", 1) == 2
     assert [line_of("a\nb\n\nc", offset) for offset in (0, 1, 2, 4, 5)] == [1, 1, 2, 3, 4]
 
 

@@ -253,11 +253,12 @@ def test_a_line_written_below_a_block_after_an_unfinished_line_stays_a_line(read
     [
         (f"MANAGED_A=\r{BEGIN}\nB=1\n", "B=1\n"),
         (f"{BEGIN}\rMANAGED_A=1\n\n{END}\rMANAGED_A=1\n\nB=1\n", "B=1\n"),
-        (f"B=1\nMANAGED_A=\r{END}\n{RESIDENCY}=1\n", "B=1\n"),
+        (f"B=1\nC=1\nMANAGED_A=\r{END}\n{RESIDENCY}=1\n", "B=1\nC=1\n"),
     ],
 )
 def test_a_line_that_becomes_a_marker_goes_too(text: str, kept: str) -> None:
     merged = merge(text, BLOCK, SYSTEMD, [RESIDENCY])
+    assert "MANAGED_A" in [change.name for change in merged.changes if change.action == "taken_over"]
     assert merged.text == f"{kept}{BEGIN}\n{WRITTEN}{END}\n"
     assert merge(merged.text, BLOCK, SYSTEMD, [RESIDENCY]) == Merge(merged.text, (), (), ())
 
@@ -302,6 +303,7 @@ def test_unmanaged_lines_go_when_asked(reader: str) -> None:
         (f"A=1\n{END}\nB=2\n", "A=1\nB=2\n", [("ends", 2)]),
         (f"A=1\n{BEGIN}\nB=2\n", "A=1\nB=2\n", [("begins", 2)]),
         (f"{BEGIN}\nA=1\n{BEGIN}\nMANAGED_A=0\n{END}\n{END}\nB=2\n", "A=1\n|B=2\n", [("begins", 1), ("ends", 6)]),
+        (f"{BEGIN}\nB=2\n", "B=2\n", [("begins", 1)]),
         (f"A=1\n{BEGIN}\n{END}\nB=1\n{BEGIN}\nMANAGED_B=1\n{END}\nC=1\n", "A=1\n|B=1\nC=1\n", []),
     ],
 )
@@ -316,6 +318,26 @@ def test_markers_without_the_other_end(text: str, kept: str, warnings: t.List[t.
     )
     given_up = merge(text, (), reader, [])
     assert given_up.text == head + tail
+
+
+def test_two_blocks_become_one() -> None:
+    text = f"{BEGIN} (new file)\nOLD=1\n{END}\n{BEGIN}\nMANAGED_A=1\n{END}\n"
+    merged = merge(text, BLOCK, SYSTEMD, [])
+    assert merged.changes == (Change("removed", "OLD"), Change("set", "MANAGED_B"))
+    assert merged.text == f"{BEGIN} (new file)\n{WRITTEN}{END}\n"
+    assert merge(text, (), SYSTEMD, []).text is None
+
+
+@pytest.mark.parametrize("line", [f"{END}X\n", f"{END}\x0c\n", f"{BEGIN}\x0b\n"])
+def test_what_only_looks_like_a_marker_stays(line: str) -> None:
+    assert merge(line, (), SYSTEMD, []) == Merge(line, (), (), ())
+
+
+@each_reader
+def test_changes_are_told_in_the_order_of_the_file(reader: str) -> None:
+    text = f"MANAGED_B=1\nMANAGED_A=1\n{RESIDENCY}=1\n"
+    lines = [change.line for change in merge(text, BLOCK, reader, [RESIDENCY]).changes]
+    assert lines == [None, None, 1, 2, 3]
 
 
 def test_lines_are_numbered_as_in_the_file_whatever_was_cut() -> None:

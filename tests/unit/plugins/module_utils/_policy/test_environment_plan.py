@@ -72,6 +72,7 @@ def test_nothing_to_do(live: t.Optional[t.Dict[str, str]]) -> None:
     assert nothing_to_do(make_plan(linux("X=1\n"), Desired()))
     assert make_plan(linux(DONE), WANTED).warnings == ()
     assert make_plan(linux(DONE), WANTED).forbidden == {RESIDENCY}
+    assert make_plan(linux(DONE), WANTED).wanted == {"A": "1", "S": "s3cr3t"}
     assert make_plan(linux(DONE), dataclasses.replace(WANTED, remove_residency=False)).forbidden == frozenset()
 
 
@@ -127,7 +128,7 @@ def test_the_mode_of_a_new_file(secrets: t.FrozenSet[str], mode: t.Optional[int]
 def test_the_mode_of_a_file_that_is_there(found: int, wanted: t.Optional[int], written: t.Optional[int], warned: t.Optional[str]) -> None:
     plan = make_plan(linux(DONE, found), dataclasses.replace(WANTED, mode=wanted))
     assert [(write.data, write.mode) for write in plan.writes] == ([] if written is None else [(encode(DONE), written)])
-    assert [(change.action, change.name) for change in plan.changes] == ([] if written is None else [("mode", f"{written:04o}")])
+    assert list(plan.changes) == ([] if written is None else [Change("environment_file", FILE, "mode", f"{written:04o}")])
     assert plan.restart_reasons == ()
     assert [text for text in plan.warnings if "holds secrets" in text] == (
         [] if warned is None else [f"{FILE} holds secrets and its mode {warned} lets others read them; set the option mode to 0600"]
@@ -153,6 +154,7 @@ def test_a_file_that_goes_gets_no_mode() -> None:
         # Which systemd runs is not known, so what one of them takes counts.
         (f"# c\\\n{RESIDENCY}=1\n{DONE}", True),
         (f"# c\\\nX='\n{RESIDENCY}=1\n#'\n{DONE}", True),
+        (f"# c\\\nexport X='\n{RESIDENCY}=1\n#'\n{DONE}", True),
         (f"{BEGIN}\n# other\nS='s3cr3t'\nA=1\n{END}\n", False),
         (f"A=1\n{BEGIN}\n{BLOCK}{END}\n", False),
         (f"A=2\n{BEGIN}\n{BLOCK}{END}\n", False),
@@ -268,6 +270,7 @@ def test_a_secret_that_changes_in_the_plist_is_seen_and_not_shown() -> None:
     plan = make_plan(mac(DONE, {"A": "1", "S": "older"}), WANTED)
     (write,) = plan.writes
     assert (write.shown_before, write.shown_after) == ("A=1\nS=(not shown)\n", "A=1\nS=(secret)\n")
+    assert plan.restart_reasons == (f"{PLIST} {LOADED}",)
     plan = make_plan(mac(DONE, {"A": "0", "S": "s3cr3t"}), WANTED)
     (write,) = plan.writes
     assert (write.shown_before, write.shown_after) == ("A=(not shown)\nS=(secret)\n", "A=1\nS=(secret)\n")
@@ -303,9 +306,16 @@ def test_the_variable_goes_from_other_environment_files_and_nothing_else() -> No
 
 
 def test_another_file_s_spelling_that_systemd_ignores_restarts_nothing() -> None:
-    plan = make_plan(linux(DONE, other_files=(TextFile(OTHER, f"export {RESIDENCY}=1\n"),)), WANTED)
-    assert [write.data for write in plan.writes] == [b""]
+    plan = make_plan(linux(DONE, other_files=(TextFile(OTHER, f"X=1\nexport {RESIDENCY}=1\n"),)), WANTED)
+    assert [write.data for write in plan.writes] == [b"X=1\n"]
     assert plan.restart_reasons == ()
+
+
+def test_files_are_read_as_their_reader_reads_them() -> None:
+    text = f"X='\n{RESIDENCY}=1\n'\n"
+    assert nothing_to_do(make_plan(linux(text + DONE, other_files=(TextFile(OTHER, text),)), WANTED))
+    plan = make_plan(mac(text + DONE, {"A": "1", "S": "s3cr3t"}), WANTED)
+    assert [write.data for write in plan.writes] == [encode(f"X='\n'\n{DONE}")]
 
 
 def test_the_variable_goes_from_the_administrator_s_units() -> None:
@@ -318,7 +328,8 @@ def test_the_variable_goes_from_the_administrator_s_units() -> None:
         assert write.data is not None
         assert RESIDENCY.encode() not in write.data
         assert b"Environment=X=s3cr3t\n" in write.data
-        assert "s3cr3t" not in write.shown_before + write.shown_after
+        assert write.shown_before == "(a line that is not ours)\nEnvironment=(not shown)\nEnvironment=(not shown)\n"
+        assert write.shown_after == write.shown_before.rpartition("Env")[0]
         assert plan.changes == (Change("unit_file", path, "removed", RESIDENCY, 3),)
         assert plan.restart_reasons == (f"{path} {STARTS}",)
         assert plan.warnings == ()
@@ -345,7 +356,18 @@ def test_files_are_written_in_an_order_that_a_crash_survives() -> None:
         other_files=(TextFile(OTHER, f"{RESIDENCY}=1\n"),),
         unit_files=(TextFile(UNIT, f"[Service]\nEnvironment={RESIDENCY}=1\n"),),
     )
-    assert [write.path for write in make_plan(observed, WANTED).writes] == [PLIST, UNIT, OTHER, FILE]
+    plan = make_plan(observed, WANTED)
+    assert [write.path for write in plan.writes] == [PLIST, UNIT, OTHER, FILE]
+    assert [(change.where, change.name) for change in plan.changes] == [
+        (PLIST, "GONE"),
+        (PLIST, "A"),
+        (PLIST, "S"),
+        (UNIT, RESIDENCY),
+        (OTHER, RESIDENCY),
+        (FILE, "GONE"),
+        (FILE, "A"),
+        (FILE, "S"),
+    ]
 
 
 # What runs.
