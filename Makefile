@@ -23,7 +23,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 
 # What `make test` runs, the longest first.
 SCENARIOS := drift mixed macs check_first linux default
-TEST_JOBS := sanity hosts-test $(SCENARIOS:%=molecule-%) demo unit-oldest coverage lint-yaml lint-docs readers-test artefact lint-python
+TEST_JOBS := sanity hosts-test $(SCENARIOS:%=molecule-%) cores demo unit-oldest coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
 .PHONY: help
@@ -107,7 +107,7 @@ artefact: venv ## Build the collection's archive, install it, read its documents
 
 .PHONY: demo
 demo: setup ## gpustack#1907 on two simulated Mac Studios with a real GPUStack: shown, cured, shown again.
-	@python3 tests/demo/demo.py
+	@PYTHONPATH=tests/fleet python3 tests/demo/demo.py
 
 .PHONY: molecule
 molecule: setup ## One Molecule scenario on disposable hosts: make molecule SCENARIO=default.
@@ -115,6 +115,10 @@ molecule: setup ## One Molecule scenario on disposable hosts: make molecule SCEN
 
 molecule-%: setup
 	tests/tools/molecule.sh $*
+
+.PHONY: cores
+cores: setup ## The playbook under every supported ansible-core that a Python of this machine can run.
+	@PYTHONPATH=tests/fleet python3 tests/cores/cores.py
 
 .PHONY: hosts-test
 hosts-test: setup ## The disposable hosts themselves, stand-ins compared with recordings.
@@ -126,7 +130,7 @@ readers-test: setup ## Our model of how environment files are read against real 
 
 .PHONY: bench
 bench: setup ## What a run that changes nothing costs (HOSTS=10 PAIRS=5).
-	@python3 tests/bench/bench.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5)
+	@PYTHONPATH=tests/fleet python3 tests/bench/bench.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5)
 
 .PHONY: mutation
 mutation: venv ## Change the pure code in every small way and see that a test notices (FILES= for some files only).

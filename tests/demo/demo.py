@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import os
-import pathlib
 import re
-import shutil
 import subprocess
 import sys
 
+from fleet import ROOT, Fleet
+
 VERSION = "0.6.2"
 NODES = ("studio-1", "studio-2")
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-HOSTS = str(ROOT / "tests/hosts/hosts")
-SESSION = f"demo-{os.getpid()}"
+# As in the README.
 INVENTORY = "gpustack:\n  hosts:\n    studio-1:\n    studio-2:\n"
 
 
@@ -31,27 +28,16 @@ def say(text: str) -> None:
     print(f"\n\033[1m=== {text}\033[0m" if sys.stdout.isatty() else f"\n=== {text}", flush=True)
 
 
-def hosts(*arguments: str) -> str:
-    """Call the tool of the disposable hosts."""
-    return subprocess.run([HOSTS, *arguments], check=True, text=True, stdout=subprocess.PIPE).stdout
-
-
-def on_host(name: str, action: str) -> str:
-    """Run on_host.py there."""
-    with (ROOT / "tests/demo/on_host.py").open() as program:
-        command = [HOSTS, "ssh", SESSION, name, "--", "python3", "-", action]
-        return subprocess.run(command, check=True, text=True, stdin=program, stdout=subprocess.PIPE).stdout
-
-
-def on_all(action: str) -> list[str]:
+def on_all(fleet: Fleet, action: str) -> list[str]:
     """Run on_host.py on both at once."""
+    program = (ROOT / "tests/demo/on_host.py").read_bytes()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda name: on_host(name, action), NODES))
+        return list(pool.map(lambda name: fleet.ssh(name, f"python3 - {action}", program), NODES))
 
 
-def table() -> list[dict[str, str]]:
+def table(fleet: Fleet) -> list[dict[str, str]]:
     """Print what the hosts themselves say, and return it."""
-    seen = [json.loads(rows) for rows in on_all("look")]
+    seen = [json.loads(rows) for rows in on_all(fleet, "look")]
     widths = [max(len(row) for row in seen[0]) + 2, *(max(len(value) for value in host.values()) + 2 for host in seen)]
     print("".join(text.ljust(width) for text, width in zip(["", *NODES], widths)).rstrip())
     for row in seen[0]:
@@ -59,12 +45,10 @@ def table() -> list[dict[str, str]]:
     return seen
 
 
-def site(folder: pathlib.Path) -> str:
-    """Run the playbook as on a real fleet; how the disposable hosts are reached stands in a file of its own."""
-    inventories = ["-i", str(folder / "inventory.yml"), "-i", str(folder / "reach.yml")]
-    command = ["ansible-playbook", "metalfleet.gpustack.site", *inventories, "--diff"]
+def site(fleet: Fleet) -> str:
+    """Run the playbook as on a real fleet; how the disposable hosts are reached stands in a second inventory."""
     print("$ ansible-playbook metalfleet.gpustack.site -i inventory.yml --diff", flush=True)
-    process = subprocess.Popen([HOSTS, "run", SESSION, "--", *command], text=True, stdout=subprocess.PIPE)
+    process = subprocess.Popen(fleet.playbook_command("metalfleet.gpustack.site", "--diff"), text=True, stdout=subprocess.PIPE)
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
@@ -81,23 +65,23 @@ def require(condition: bool, what: str) -> None:
         raise DemoError(what)
 
 
-def story(folder: pathlib.Path) -> None:
+def story(fleet: Fleet) -> None:
     """Before, the run, after, the second run."""
     say("Before, read from the hosts: the service runs with GGML_METAL_NO_RESIDENCY, which came from four places")
-    for host in table():
+    for host in table(fleet):
         require(host["loaded job"] == "present" and not host["processes that have it"].startswith("0 "), "the fault was not planted")
     say("The run")
-    site(folder)
+    site(fleet)
     say("After, read from the hosts")
-    for host in table():
+    for host in table(fleet):
         absent = [host[place] for place in ("/etc/default/gpustack", "property list", "launchctl getenv", "loaded job")]
         require(absent == ["absent"] * 4 and host["processes that have it"].startswith("0 of "), "the variable is still there")
         require(host["other variables in it"] == "HF_HUB_OFFLINE", "a variable that is not ours was lost")
         require(host["starts of the service"] == "2", "the service was not restarted exactly once")
     say("The second run changes nothing")
-    recap = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+) .*failed=(\d+)", site(folder), flags=re.MULTILINE)
+    recap = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+) .*failed=(\d+)", site(fleet), flags=re.MULTILINE)
     require(recap == [("0", "0")] * len(NODES), f"the second run changed something: {recap}")
-    require(all(json.loads(rows)["starts of the service"] == "2" for rows in on_all("look")), "the second run restarted a service")
+    require(all(json.loads(rows)["starts of the service"] == "2" for rows in on_all(fleet, "look")), "the second run restarted a service")
 
 
 def main() -> int:
@@ -105,22 +89,15 @@ def main() -> int:
     layer = subprocess.run(
         [sys.executable, str(ROOT / "tests/gpustack/package.py"), VERSION], check=True, text=True, stdout=subprocess.PIPE
     ).stdout.strip()
-    hosts("start", SESSION, "--owner-pid", str(os.getpid()))
-    folder = ROOT / ".cache" / SESSION
-    folder.mkdir(parents=True)
     try:
-        say(f"Two simulated Mac Studios (M3 Ultra, 512 GB; synthetic hardware) boot, with the real GPUStack {VERSION} from PyPI")
-        print(hosts("up", SESSION, *(f"{name}=mac:m3_ultra_512:{layer}" for name in NODES)), end="", flush=True)
-        on_all("install")
-        (folder / "reach.yml").write_text(hosts("inventory", SESSION))
-        (folder / "inventory.yml").write_text(INVENTORY)
-        story(folder)
+        with Fleet("demo") as fleet:
+            say(f"Two simulated Mac Studios (M3 Ultra, 512 GB; synthetic hardware) boot, with the real GPUStack {VERSION} from PyPI")
+            fleet.boot(dict.fromkeys(NODES, f"mac:m3_ultra_512:{layer}"), INVENTORY)
+            on_all(fleet, "install")
+            story(fleet)
     except DemoError as exc:
         print(f"\ndemo: {exc}", file=sys.stderr)
         return 1
-    finally:
-        hosts("stop", SESSION)
-        shutil.rmtree(folder)
     say("Done: GGML_METAL_NO_RESIDENCY is gone from both nodes, at the price of one restart each. Nothing is left behind.")
     return 0
 

@@ -123,7 +123,7 @@ def apply(host: Host, sources: Sources, seen: Seen, plan: Plan, restart_now: boo
     """Carry out the plan: files, the manager's own environment, and the restart where it is due and asked for."""
     reasons = restart_reasons(seen, plan)
     if seen.state is not None and restart_is_due(sources, seen, reasons) and (seen.pending is None or seen.pending.reasons != reasons):
-        write_pending(host, PendingRestart(seen.state.pid, seen.state.started, reasons))
+        write_pending(host, PendingRestart.of(seen.state, reasons))
     for write in plan.writes:
         if write.data is None:
             host.remove(write.path)
@@ -144,8 +144,7 @@ def _check_after_restart(host: Host, service: ServiceManager, plan: Plan) -> Non
     loaded = service.loaded_environment()
     left = live_reasons(loaded.variables, loaded.complete, plan.wanted, plan.forbidden)
     if left:
-        state = service.state()
-        write_pending(host, PendingRestart(state.pid, state.started, left, futile=True))
+        write_pending(host, PendingRestart.of(service.state(), left, futile=True))
         raise ServiceError(_futile(left))
 
 

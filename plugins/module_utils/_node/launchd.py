@@ -69,7 +69,7 @@ class Launchd:
         started = self._started(job.pid) if job.pid is not None else None
         # A printed job without a state was not understood, which is not the same as not running.
         running = job.is_running if job.state is not None else None
-        return ServiceState(True, running, job.pid, started, self._enabled(), self._describe(job))
+        return ServiceState(True, running, job.pid, started, self._enabled(), self._describe(job), job.runs)
 
     def holds_environment(self, state: ServiceState) -> bool:
         """Whether the job is loaded: it keeps its environment even while it does not run."""

@@ -28,6 +28,9 @@ _NAME = "pending-restart.json"
 class PendingRestart:
     """Why a restart is due, and for which process: once another one runs, it has happened.
 
+    runs: of the process, as in ServiceState. When launchd starts a job that died, the new process has the old environment;
+    its count goes on, whereas it begins anew when the job is loaded anew.
+
     futile: that process is the outcome of a restart for these very reasons, and they hold still. Another one would only
     stop the models again.
     """
@@ -36,10 +39,18 @@ class PendingRestart:
     started: str | None
     reasons: tuple[str, ...]
     futile: bool = False
+    runs: int | None = None
+
+    @classmethod
+    def of(cls, state: ServiceState, reasons: tuple[str, ...], futile: bool = False) -> PendingRestart:
+        """The record for what runs now."""
+        return cls(state.pid, state.started, reasons, futile, state.runs)
 
     def is_due_for(self, state: ServiceState) -> bool:
-        """Whether the process that runs now is the one that was to be restarted."""
-        return (self.pid, self.started) == (state.pid, state.started)
+        """Whether what runs now is what was to be restarted."""
+        if (self.pid, self.started) == (state.pid, state.started):
+            return True
+        return self.runs is not None and state.runs is not None and state.runs > self.runs
 
 
 def state_folder(host: Host) -> str:
@@ -53,7 +64,8 @@ def read_pending(host: Host) -> PendingRestart | None:
     try:
         content = json.loads(data or b"null")
         reasons = tuple(str(reason) for reason in content["reasons"])
-        return PendingRestart(content["pid"], content["started"], reasons, content["futile"] is True)
+        runs = content["runs"]
+        return PendingRestart(content["pid"], content["started"], reasons, content["futile"] is True, runs if runs is None else int(runs))
     except (ValueError, KeyError, TypeError):
         return None
 

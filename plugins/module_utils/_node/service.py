@@ -54,6 +54,7 @@ class ServiceState:
     Both are None where the manager could not be asked.
     started: an opaque start time, comparable only for equality; None where it could not be read.
     enabled: it starts at boot; None where that could not be seen.
+    runs: how often it was started with the environment that it was loaded with; None where each start takes a new one.
     detail: the manager's own words, such as "state = not running, last exit code = 78", or why it could not be asked.
     """
 
@@ -63,6 +64,7 @@ class ServiceState:
     started: t.Optional[str] = None
     enabled: t.Optional[bool] = None
     detail: str = ""
+    runs: t.Optional[int] = None
 
 
 class ServiceManager(t.Protocol):

@@ -161,6 +161,18 @@ def test_restart_never_is_pending_until_somebody_restarts() -> None:
     assert run(mac)["changed"] is False
 
 
+def test_a_job_that_died_and_was_started_again_still_has_to_be_loaded_anew() -> None:
+    mac = Mac()
+    run(mac, variables={"A": "1"})
+    # What is given up cannot be seen in the live environment: only the record knows of it.
+    assert run(mac, restart="never")["restart_pending"] is True
+    mac.respawn()
+    assert run(mac, restart="never")["restart_pending"] is True
+    mac.run(["launchctl", "bootout", "system/ai.gpustack"])
+    mac.run(["launchctl", "bootstrap", "system", PLIST])
+    assert run(mac, restart="never")["restart_pending"] is False
+
+
 def test_service_name() -> None:
     mac = Mac({RESIDENCY: "1"})
     result = run(mac, service_name="com.example.other")

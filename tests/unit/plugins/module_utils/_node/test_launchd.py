@@ -41,6 +41,7 @@ def test_the_state_of_a_running_job():
     assert (state.known, state.running, state.pid, state.enabled) == (True, True, 801, True)
     assert state.started == "Sat Nov 22 801"
     assert state.detail == "state = running, last exit = (never exited)"
+    assert state.runs == 1
 
 
 def test_the_state_of_a_job_that_does_not_run():

@@ -74,3 +74,20 @@ def test_a_record_that_cannot_be_understood_is_none(data: bytes) -> None:
 )
 def test_a_restart_is_due_for_the_same_process_only(pid: t.Optional[int], started: t.Optional[str], due: bool) -> None:
     assert PENDING.is_due_for(ServiceState(True, True, pid, started)) is due
+
+
+@pytest.mark.parametrize(
+    ("runs_then", "runs_now", "due"),
+    [(1, 2, True), (3, 4, True), (1, 1, False), (3, 1, False), (None, 2, False), (1, None, False)],
+)
+def test_a_job_that_launchd_started_again_has_its_old_environment(runs_then: int | None, runs_now: int | None, due: bool) -> None:
+    pending = PendingRestart.of(ServiceState(True, True, 12, "Sun Nov 22", runs=runs_then), ("a reason",))
+    assert pending.is_due_for(ServiceState(True, True, 99, "Sun Nov 29", runs=runs_now)) is due
+    assert pending.is_due_for(ServiceState(True, False, None, None, runs=runs_now)) is due
+
+
+def test_the_record_keeps_the_number_of_runs_and_whether_a_restart_was_futile() -> None:
+    host = MemoryHost()
+    pending = PendingRestart.of(ServiceState(True, True, 12, "Sun Nov 22", runs=3), ("a reason",), futile=True)
+    write_pending(host, pending)  # type: ignore[arg-type]
+    assert read_pending(host) == pending == PendingRestart(12, "Sun Nov 22", ("a reason",), True, 3)  # type: ignore[arg-type]

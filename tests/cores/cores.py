@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook under every ansible-core that the collection supports and a Python of this machine can run.
+
+Each version, in a virtual environment of its own, finds a Mac and a Linux host with the fault of gpustack#1907, cures it,
+and finds nothing to do afterwards. A version for which there is no Python is named in a line that starts with `not run:`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+from fleet import ROOT, Fleet
+
+# The last of each series, and the Pythons that it supports on the controller, the best first.
+VERSIONS = {
+    "2.18.19": ("3.11", "3.12", "3.13"),
+    "2.19.14": ("3.12", "3.11", "3.13"),
+    "2.20.10": ("3.12", "3.13", "3.14"),
+    "2.21.5": ("3.13", "3.12", "3.14"),
+}
+VARIABLE = "GGML_METAL_NO_RESIDENCY"
+
+
+def find_python(versions: tuple[str, ...]) -> str | None:
+    """The first of these Pythons that is here, with what a virtual environment needs."""
+    for version in versions:
+        python = shutil.which(f"python{version}")
+        if python and subprocess.run([python, "-c", "import ensurepip"], check=False, stderr=subprocess.DEVNULL).returncode == 0:
+            return str(pathlib.Path(python).resolve())
+    return None
+
+
+def install(version: str, python: str) -> pathlib.Path:
+    """ansible-core in .cache/cores/VERSION; a build that was cut short is not taken for one."""
+    venv = ROOT / ".cache" / "cores" / version
+    if not (venv / "ready").exists():
+        subprocess.run([python, "-m", "venv", "--clear", str(venv)], check=True)
+        subprocess.run([str(venv / "bin/pip"), "install", "-qq", "--disable-pip-version-check", f"ansible-core=={version}"], check=True)
+        (venv / "ready").touch()
+    return venv / "bin/ansible-playbook"
+
+
+def run_site(fleet: Fleet, program: pathlib.Path) -> list[str]:
+    """How many tasks changed something on each host."""
+    command = fleet.playbook_command("metalfleet.gpustack.site", "--diff", program=str(program))
+    result = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if result.returncode != 0 or "DEPRECAT" in result.stdout:
+        sys.exit(f"{program}: failed or uses what is deprecated\n{result.stdout}")
+    return re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", result.stdout, flags=re.MULTILINE)
+
+
+def plant(fleet: Fleet) -> None:
+    """The fault, in what each service reads at its next start."""
+    fleet.ssh("mac", f"launchctl setenv {VARIABLE} 1")
+    fleet.ssh("linux", f"systemctl set-environment {VARIABLE}=1")
+
+
+def main() -> None:
+    """One fleet for all versions."""
+    found = {version: find_python(pythons) for version, pythons in VERSIONS.items()}
+    programs = {version: install(version, python) for version, python in found.items() if python is not None}
+    with Fleet("cores") as fleet:
+        fleet.boot({"mac": "mac:m3_ultra_512", "linux": "linux"})
+        fleet.install_stand_in("mac", "--kind", "script")
+        fleet.install_stand_in("linux", "--kind", "systemd")
+        for version, program in programs.items():
+            plant(fleet)
+            first, second = run_site(fleet, program), run_site(fleet, program)
+            if (first, second) != (["1", "1"], ["0", "0"]):
+                sys.exit(f"ansible-core {version}: {first} changes at first and {second} afterwards")
+            print(f"ansible-core {version}: cured, then nothing to do")
+    for version, python in found.items():
+        if python is None:
+            print(f"not run: ansible-core {version}, which needs Python {' or '.join(VERSIONS[version])}")
+    print(f"{len(programs)} passed, 0 failed")
+
+
+if __name__ == "__main__":
+    main()
