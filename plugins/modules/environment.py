@@ -215,7 +215,6 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.environm
     Sources,
     apply,
     observe,
-    restart_is_due,
     restart_reasons,
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
@@ -276,11 +275,9 @@ def run(params: t.Mapping[str, t.Any], host: Host, check_mode: bool) -> tuple[di
     sources = Sources.of(host, installation, params["path"], params["follow"])
     seen = observe(host, sources)
     plan = make_plan(seen.observed, desired)
-    reasons = restart_reasons(seen, plan)
-    due = restart_is_due(sources, seen, reasons)
-    restart_now = due and params["restart"] == "now"
-    if not check_mode:
-        apply(host, sources, seen, plan, restart_now)
+    reasons = restart_reasons(sources, seen, plan, params["restart"])
+    restart_now = bool(reasons) and params["restart"] == "now"
+    unproved = [] if check_mode else apply(host, sources, seen, plan, reasons, restart_now)
     result = {
         "changed": bool(plan.changes) or restart_now,
         "path": seen.observed.main_file.path,
@@ -288,11 +285,12 @@ def run(params: t.Mapping[str, t.Any], host: Host, check_mode: bool) -> tuple[di
         "residency": {"remove": desired.remove_residency, "reason": residency.reason},
         "applied": not check_mode,
         "restarted": restart_now,
-        "restart_pending": due and not restart_now,
-        "restart_reasons": list(reasons) if due else [],
+        "restart_pending": bool(reasons) and not restart_now,
+        "restart_reasons": list(reasons),
         "diff": plan.diffs(),
     }
-    return result, [*installation.warnings, *seen.warnings, *plan.warnings]
+    warnings = dict.fromkeys([*installation.warnings, *seen.warnings, *plan.warnings, *unproved])
+    return result, list(warnings)
 
 
 if __name__ == "__main__":

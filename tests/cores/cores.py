@@ -4,11 +4,14 @@
 """The playbook under every ansible-core that the collection supports and a Python of this machine can run.
 
 Each version, in a virtual environment of its own, finds a Mac and a Linux host with the fault of gpustack#1907, cures it,
-and finds nothing to do afterwards. A version for which there is no Python is named in a line that starts with `not run:`.
+and finds nothing to do afterwards. A secret that each gives to the hosts must not be in its output, however wordy that
+is. A version for which there is no Python is named in a line that starts with `not run:`.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import pathlib
 import re
 import shutil
@@ -25,6 +28,7 @@ VERSIONS = {
     "2.21.5": ("3.13", "3.12", "3.14"),
 }
 VARIABLE = "GGML_METAL_NO_RESIDENCY"
+CANARY = "canary-of-the-cores"
 
 
 def find_python(versions: tuple[str, ...]) -> str | None:
@@ -48,8 +52,12 @@ def install(version: str, python: str) -> pathlib.Path:
 
 def run_site(fleet: Fleet, program: pathlib.Path) -> list[str]:
     """How many tasks changed something on each host."""
-    command = fleet.playbook_command("metalfleet.gpustack.site", "--diff", program=str(program))
-    result = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    command = fleet.playbook_command("metalfleet.gpustack.site", "--diff", "-vvvv", program=str(program))
+    environment = {**os.environ, "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "true"}
+    result = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    if CANARY in result.stdout:
+        line = next(line for line in result.stdout.splitlines() if CANARY in line)
+        sys.exit(f"{program}: a secret is shown: {line[:2000]}")
     if result.returncode != 0 or "DEPRECAT" in result.stdout:
         sys.exit(f"{program}: failed or uses what is deprecated\n{result.stdout}")
     return re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", result.stdout, flags=re.MULTILINE)
@@ -66,7 +74,8 @@ def main() -> None:
     found = {version: find_python(pythons) for version, pythons in VERSIONS.items()}
     programs = {version: install(version, python) for version, python in found.items() if python is not None}
     with Fleet("cores") as fleet:
-        fleet.boot({"mac": "mac:m3_ultra_512", "linux": "linux"})
+        inventory = {"hosts": {"mac": {}, "linux": {}}, "vars": {"gpustack_node_secrets": {"HF_TOKEN": CANARY}}}
+        fleet.boot({"mac": "mac:m3_ultra_512", "linux": "linux"}, json.dumps({"gpustack": inventory}))
         fleet.install_stand_in("mac", "--kind", "script")
         fleet.install_stand_in("linux", "--kind", "systemd")
         for version, program in programs.items():

@@ -49,7 +49,6 @@ class FakeLaunchd(MemoryHost):
         self._runs_at: t.Optional[float] = None
         self._pid: t.Optional[int] = None
         self._loaded: t.Optional[t.Dict[str, str]] = None
-        self._runs = 0
         self._bootstrap()
 
     def run(self, argv: t.Sequence[str], timeout_seconds: float = 30.0) -> CommandResult:
@@ -84,7 +83,6 @@ class FakeLaunchd(MemoryHost):
     def _bootstrap(self) -> None:
         content = plistlib.loads(self.files[PLIST].content)
         self._loaded = dict(content.get("EnvironmentVariables", {}))
-        self._runs = 0
         if self.starts_by_itself:
             self._start()
 
@@ -94,7 +92,6 @@ class FakeLaunchd(MemoryHost):
 
     def _start(self) -> None:
         self._pids += 1
-        self._runs += 1
         self._pid = None if self.dies else self._pids
         self._runs_at = self.clock + self.start_seconds
 
@@ -109,7 +106,7 @@ class FakeLaunchd(MemoryHost):
         blocks = {"inherited environment": self.domain, "environment": {**(self._loaded or {}), "XPC_SERVICE_NAME": LABEL}}
         for name, variables in blocks.items():
             lines += [f"\t{name} = {{", *(f"\t\t{key} => {value}" for key, value in variables.items()), "\t}", ""]
-        lines += ["\tdomain = system", f"\texit timeout = {self.exit_timeout_seconds}", f"\truns = {self._runs}"]
+        lines += ["\tdomain = system", f"\texit timeout = {self.exit_timeout_seconds}", "\truns = 1"]
         lines += [f"\tpid = {self._pid}"] if runs else []
         lines += [f"\tlast exit code = {'78: EX_CONFIG' if self.dies else '(never exited)'}"]
         lines += ["", "\tresource coalition = {", "\t\tstate = active", "\t}", "}", ""]

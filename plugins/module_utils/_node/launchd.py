@@ -69,7 +69,7 @@ class Launchd:
         started = self._started(job.pid) if job.pid is not None else None
         # A printed job without a state was not understood, which is not the same as not running.
         running = job.is_running if job.state is not None else None
-        return ServiceState(True, running, job.pid, started, self._enabled(), self._describe(job), job.runs)
+        return ServiceState(True, running, job.pid, started, self._enabled(), self._describe(job))
 
     def holds_environment(self, state: ServiceState) -> bool:
         """Whether the job is loaded: it keeps its environment even while it does not run."""
@@ -110,14 +110,21 @@ class Launchd:
                 f"launchctl unsetenv {name} had no effect: something sets it again, look for `launchctl setenv` in /Library/LaunchDaemons"
             )
 
-    def restart(self) -> None:
-        """Load the job anew from its property list and start it.
+    def reload_files(self) -> None:
+        """launchd reads a property list when it loads the job, and at no other time."""
 
-        What would keep it from coming back is looked for before it is stopped.
-        """
-        self._refuse_what_cannot_load()
-        self._bootout()
+    def restart(self, start: bool) -> None:
+        """Load the job anew from its property list; start: and see to it that it runs."""
+        self.check_restartable()
+        try:
+            self._bootout()
+        except ServiceError:
+            # It may have hung or failed after the fact: a job that is gone has to come back all the same.
+            if self._job() is not None:
+                raise
         self._bootstrap()
+        if not start:
+            return
         if not self._starts_by_itself():
             # Not RunAtLoad, or held back by launchd's throttle (minimum runtime).
             result = self._launchctl("kickstart", self._target)
@@ -151,12 +158,14 @@ class Launchd:
             return f"{self._label} is not loaded"
         return f"state = {job.state}" + (f", last exit = {job.last_exit}" if job.last_exit else "")
 
-    def _refuse_what_cannot_load(self) -> None:
+    def check_restartable(self) -> None:
+        """Raise ServiceError if launchd would not load the job again: disabled, or a property list that it refuses."""
         if self._override():
             raise ServiceError(self._disabled_message())
         try:
             path = self._host.resolve(self._plist_path)
             status = self._host.status(path)
+            data = self._host.read(path)
         except HostError as exc:
             raise ServiceError(str(exc)) from exc
         if status is None:
@@ -166,6 +175,12 @@ class Launchd:
                 f"{path} must belong to root and be writable by nobody else, or launchd refuses to load it"
                 f" (it has owner {status.uid} and mode {status.mode:04o})"
             )
+        try:
+            label = parse(data or b"", path).content.get("Label")
+        except BadInputError as exc:
+            raise ServiceError(str(exc)) from exc
+        if label != self._label:
+            raise ServiceError(f"{path} has the label {label!r}, so launchd would load it under that name and {self._label} would be gone")
 
     def _bootout(self) -> None:
         job = self._job()
@@ -191,6 +206,9 @@ class Launchd:
                 return
             if result.rc == _BOOTSTRAP_DISABLED:
                 raise ServiceError(self._disabled_message())
+            if self._job() is not None:
+                # 5 also means that it is loaded: the Desktop package may have been quicker.
+                return
             if result.rc not in _BOOTSTRAP_AGAIN or self._host.monotonic() >= deadline:
                 raise ServiceError(f"launchctl bootstrap system {self._plist_path} failed: {_failure(result)}")
             self._host.pause(_BOOTSTRAP_PAUSE_SECONDS)

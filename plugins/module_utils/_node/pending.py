@@ -26,31 +26,28 @@ _NAME = "pending-restart.json"
 
 @dataclasses.dataclass(frozen=True)
 class PendingRestart:
-    """Why a restart is due, and for which process: once another one runs, it has happened.
+    """Why a restart is due, and for what.
 
-    runs: of the process, as in ServiceState. When launchd starts a job that died, the new process has the old environment;
-    its count goes on, whereas it begins anew when the job is loaded anew.
-
-    futile: that process is the outcome of a restart for these very reasons, and they hold still. Another one would only
-    stop the models again.
+    pid, started: the process that has to be replaced. gone: variables that are no longer wanted: as long as the service
+    has one of them it was not loaded anew, whatever its pid (launchd starts a job that died with its old environment).
+    stopping: the restart was under way, so a service that does not run now is one that we stopped.
+    futile: what the restart for these reasons found and left, as a digest; another one would only stop the models again.
     """
 
     pid: int | None
     started: str | None
     reasons: tuple[str, ...]
-    futile: bool = False
-    runs: int | None = None
+    gone: tuple[str, ...] = ()
+    stopping: bool = False
+    futile: str = ""
 
-    @classmethod
-    def of(cls, state: ServiceState, reasons: tuple[str, ...], futile: bool = False) -> PendingRestart:
-        """The record for what runs now."""
-        return cls(state.pid, state.started, reasons, futile, state.runs)
-
-    def is_due_for(self, state: ServiceState) -> bool:
-        """Whether what runs now is what was to be restarted."""
-        if (self.pid, self.started) == (state.pid, state.started):
+    def is_due(self, state: ServiceState, live: t.Mapping[str, str] | None) -> bool:
+        """Whether the restart still has to happen. live: the environment of the service, None where it cannot be seen as a whole."""
+        if self.stopping and not state.running:
             return True
-        return self.runs is not None and state.runs is not None and state.runs > self.runs
+        if live is not None:
+            return any(name in live for name in self.gone)
+        return (self.pid, self.started) == (state.pid, state.started)
 
 
 def state_folder(host: Host) -> str:
@@ -63,9 +60,14 @@ def read_pending(host: Host) -> PendingRestart | None:
     data = host.read(f"{state_folder(host)}/{_NAME}")
     try:
         content = json.loads(data or b"null")
-        reasons = tuple(str(reason) for reason in content["reasons"])
-        runs = content["runs"]
-        return PendingRestart(content["pid"], content["started"], reasons, content["futile"] is True, runs if runs is None else int(runs))
+        return PendingRestart(
+            content["pid"],
+            content["started"],
+            tuple(map(str, content["reasons"])),
+            tuple(map(str, content["gone"])),
+            content["stopping"] is True,
+            str(content["futile"]),
+        )
     except (ValueError, KeyError, TypeError):
         return None
 

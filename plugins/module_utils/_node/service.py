@@ -54,7 +54,6 @@ class ServiceState:
     Both are None where the manager could not be asked.
     started: an opaque start time, comparable only for equality; None where it could not be read.
     enabled: it starts at boot; None where that could not be seen.
-    runs: how often it was started with the environment that it was loaded with; None where each start takes a new one.
     detail: the manager's own words, such as "state = not running, last exit code = 78", or why it could not be asked.
     """
 
@@ -64,7 +63,6 @@ class ServiceState:
     started: t.Optional[str] = None
     enabled: t.Optional[bool] = None
     detail: str = ""
-    runs: t.Optional[int] = None
 
 
 class ServiceManager(t.Protocol):
@@ -90,8 +88,18 @@ class ServiceManager(t.Protocol):
     def unset_manager_variable(self, name: str) -> None:
         """Take a variable out of the manager's own environment, and make sure that it is gone."""
 
-    def restart(self) -> None:
-        """Stop the service and start it with what its files say now; return when its new main process runs."""
+    def reload_files(self) -> None:
+        """Have the manager read changed unit files, so that any later start is with what they say now."""
+
+    def check_restartable(self) -> None:
+        """Raise ServiceError if it is plain that the service would not come back: to be asked before anything is changed."""
+
+    def restart(self, start: bool) -> None:
+        """Stop the service and take on what its files say now.
+
+        start: see to it that it runs afterwards, and return when its new main process does. Otherwise it is left to the
+        manager's own rules: a job that did not run before is not started for the sake of its environment.
+        """
 
     def wait_running(self, timeout_seconds: float) -> ServiceState:
         """Poll until the main process runs and goes on running; raises ServiceError with the last state when the time is over."""

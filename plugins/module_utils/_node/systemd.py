@@ -104,12 +104,21 @@ class Systemd:
                 " (or its folder system.conf.d, or systemd.setenv= on the kernel's command line) and run `systemctl daemon-reexec`"
             )
 
-    def restart(self) -> None:
-        """Read the unit files anew, restart, and wait until the main process runs."""
+    def reload_files(self) -> None:
+        """systemd goes on with the unit files it knows until it is told to read them, also when the service is started."""
+        self._systemctl_ok("daemon-reload", timeout_seconds=_RELOAD_SECONDS)
+
+    def check_restartable(self) -> None:
+        """Raise ServiceError for a unit that systemd does not know or would not start."""
         load_state = self._show().text("LoadState")
         if load_state in ("not-found", "masked"):
             raise ServiceError(f"{self._unit} cannot be restarted: systemd says it is {load_state}")
-        self._systemctl_ok("daemon-reload", timeout_seconds=_RELOAD_SECONDS)
+
+    def restart(self, start: bool) -> None:
+        """Read the unit files anew, restart, and wait until the main process runs. What does not run holds nothing: start is True."""
+        del start
+        self.check_restartable()
+        self.reload_files()
         result = self._systemctl("restart", self._unit, timeout_seconds=_RESTART_SECONDS)
         if result.rc != 0:
             raise ServiceError(f"systemctl restart {self._unit} failed ({_failure(result)}; {_outcome(self._show())})")
@@ -127,7 +136,8 @@ class Systemd:
         if shown.text("ActiveState") == "failed":
             raise ServiceError(self._start_failure(shown))
         state = _state(shown)
-        return (state.pid, state.started) if state.running else None
+        is_starting = shown.text("ActiveState") == "activating"
+        return (state.pid, state.started) if state.running and not is_starting else None
 
     def _start_failure(self, shown: Shown) -> str:
         return f"{self._unit} does not keep running after it was started ({_outcome(shown)}); `journalctl -u {self._unit}` may say why"
@@ -201,7 +211,8 @@ class Systemd:
 
 def _state(shown: Shown) -> ServiceState:
     pid = shown.number("MainPID") or None
-    running = shown.text("ActiveState") in ("active", "reloading") and pid is not None
+    # One that is still starting (Type=notify) has its environment already.
+    running = shown.text("ActiveState") in ("active", "reloading", "activating") and pid is not None
     # The invocation changes at each start, also at one of systemd's own; systemd before v232 has only the time.
     started = shown.text("InvocationID") or shown.text("ExecMainStartTimestampMonotonic") if pid is not None else None
     return ServiceState(

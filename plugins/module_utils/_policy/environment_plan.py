@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import env_readers, env_view, environment_file
@@ -55,7 +56,8 @@ class TextFile:
 class Observed:
     """The environment of a node as found.
 
-    reader: who reads the main file on this host. other_files: further EnvironmentFile= of the unit. live: the
+    reader: who reads the main file on this host. other_files: further EnvironmentFile= of the unit. read_order: the paths
+    of all that the unit reads, the last one winning; the main file is not among them where the unit does not name it. live: the
     environment that the service was loaded with, None where it holds none or cannot be seen. live_is_complete: whether
     it has no more variables than that. manager_has_residency: None where that cannot be seen.
     """
@@ -63,6 +65,7 @@ class Observed:
     reader: str
     main_file: TextFile
     other_files: tuple[TextFile, ...] = ()
+    read_order: tuple[str, ...] = ()
     unit_files: tuple[TextFile, ...] = ()
     plist_file: t.Optional[TextFile] = None
     plist: t.Optional[PropertyList] = None
@@ -106,6 +109,8 @@ class Change:
 class Plan:
     """All that is to be done, in this order: writes, unset_manager_variable, and a restart where there are reasons.
 
+    dropped: variables that the service had from us or from the main file, and is not given any more.
+    blocked: what would make a restart useless.
     wanted, forbidden: variables that must and must not be in the environment of the service once it was restarted.
     """
 
@@ -114,6 +119,8 @@ class Plan:
     changes: tuple[Change, ...]
     restart_reasons: tuple[str, ...]
     warnings: tuple[str, ...]
+    dropped: tuple[str, ...]
+    blocked: tuple[str, ...]
     wanted: t.Mapping[str, str]
     forbidden: frozenset[str]
 
@@ -140,7 +147,9 @@ def make_plan(observed: Observed, desired: Desired) -> Plan:
         planner.plan_unit_file(file)
     for file in observed.other_files:
         planner.plan_other_file(file, observed.reader)
-    planner.plan_main_file(observed.main_file, main, read_at_start=observed.reader == env_readers.SYSTEMD)
+    planner.plan_main_file(observed.main_file, main, read_at_start=observed.main_file.path in observed.read_order)
+    if observed.unit_files:
+        planner.plan_order(observed, main.text)
     planner.plan_manager(observed.manager_has_residency)
     planner.plan_live(observed.live, observed.live_is_complete)
     return Plan(
@@ -149,9 +158,26 @@ def make_plan(observed: Observed, desired: Desired) -> Plan:
         tuple(planner.changes),
         tuple(planner.restart_reasons),
         tuple(planner.warnings),
+        tuple(sorted({*main.dropped, *_vanished(observed, main.text)} - remove)),
+        tuple(planner.blocked),
         desired.variables,
         remove,
     )
+
+
+def _vanished(observed: Observed, text: t.Optional[str]) -> set[str]:
+    """The variables that the service was given by the main file, ours or not, and is not given any more."""
+    if observed.main_file.path not in observed.read_order:
+        return set()
+    before, after = (env_readers.read_systemd(one or "").variables() for one in (observed.main_file.text, text))
+    return set(before) - set(after)
+
+
+def fingerprint(observed: Observed, reasons: t.Sequence[str]) -> str:
+    """A digest of these reasons for a restart and of all files that the service's environment comes from."""
+    files = [observed.main_file, *observed.other_files, *observed.unit_files, observed.plist_file]
+    texts = [(file.path, file.text) for file in files if file is not None]
+    return hashlib.sha256(repr((texts, tuple(reasons))).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def live_reasons(
@@ -177,6 +203,7 @@ class _Planner:
         self.changes: list[Change] = []
         self.restart_reasons: list[str] = []
         self.warnings: list[str] = []
+        self.blocked: list[str] = []
 
     def plan_main_file(self, file: TextFile, merge: environment_file.Merge, read_at_start: bool) -> None:
         self.warnings += [f"{file.path}: {warning}" for warning in merge.warnings]
@@ -215,14 +242,30 @@ class _Planner:
             if not lines:
                 continue
             if not file.path.startswith(_EDITABLE_UNIT_FOLDERS):
-                self.warnings.append(
+                self.blocked.append(
                     f"{file.path}: line {lines[0]} sets {name}, but the file belongs to a package;"
                     f" add a drop-in with `UnsetEnvironment={name}` or change the package"
                 )
+                self.warnings.append(self.blocked[-1])
                 continue
             self.changes += [Change("unit_file", file.path, "removed", name, line) for line in lines]
             self._write(file, env_readers.encode(after), None, 0o644, after)
             self.restart_reasons.append(f"{file.path} changes, and systemd reads it when the service starts")
+
+    def plan_order(self, observed: Observed, main_text: t.Optional[str]) -> None:
+        """Find out what would keep the wanted variables from the service, whatever we write."""
+        path = observed.main_file.path
+        if self.desired.variables and path not in observed.read_order:
+            self.blocked.append(f"the unit does not read {path}; add a drop-in with `EnvironmentFile=-{path}`")
+            return
+        texts = {file.path: file.text for file in observed.other_files} | {path: main_text}
+        effective: dict[str, tuple[str, str]] = {}
+        for source in observed.read_order:
+            effective.update({name: (value, source) for name, value in env_readers.read_systemd(texts[source] or "").variables().items()})
+        for name, wanted in self.desired.variables.items():
+            value, source = effective[name]
+            if value != wanted:
+                self.blocked.append(f"{source}, which the unit reads after {path}, sets {name} to something else; take it out there")
 
     def plan_plist(self, file: TextFile, plist: PropertyList, dropped: t.Collection[str]) -> None:
         before = plist.environment()

@@ -35,7 +35,6 @@ class Job:
 
     last_exit: launchd's words, such as "78: EX_CONFIG" or "(never exited)"; empty where it says nothing.
     exit_timeout_seconds: how long the job may take to end; 0 means for ever.
-    runs: how often launchd has started it since it was loaded.
     environment: what launchd gives the job, None where no block of it was printed. environment_complete: False where the
     output ends within a block, so that variables may be missing.
     """
@@ -44,7 +43,6 @@ class Job:
     pid: t.Optional[int]
     last_exit: str
     exit_timeout_seconds: t.Optional[int]
-    runs: t.Optional[int]
     path: t.Optional[str]
     environment: t.Optional[t.Mapping[str, str]]
     environment_complete: bool
@@ -91,7 +89,6 @@ def parse_job(text: str) -> Job:
         pid=_number(fields, "pid", warnings),
         last_exit=fields.get("last exit code") or fields.get("last terminating signal") or fields.get("last exit reason") or "",
         exit_timeout_seconds=_number(fields, "exit timeout", warnings),
-        runs=_number(fields, "runs", warnings),
         path=fields.get("path"),
         # Every job has XPC_SERVICE_NAME in its own block, so an output without that block was cut short.
         environment=environment if blocks else None,

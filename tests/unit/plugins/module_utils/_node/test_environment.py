@@ -16,7 +16,6 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.environm
     Sources,
     apply,
     observe,
-    restart_is_due,
     restart_reasons,
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import SeenEnvironment, SeenVariable, ServiceState
@@ -77,27 +76,50 @@ class Service:
         self.hidden = ""
         self.complete = True
         self.knows_manager = True
+        self.not_restartable = ""
+        self.cannot_start = self.unknown = ""
+        self.is_idle = False
+        self.started: t.List[bool] = []
+        self._pids = 0
 
     def state(self) -> ServiceState:
+        if self.unknown:
+            return ServiceState(None, None, detail=self.unknown)
+        if self.is_idle:
+            return ServiceState(True, False)
         return ServiceState(True, self.pid is not None, self.pid, f"start of {self.pid}")
 
     def holds_environment(self, state: ServiceState) -> bool:
-        return bool(state.running)
+        return bool(state.running) or self.is_idle
 
     def loaded_environment(self) -> SeenEnvironment:
         return SeenEnvironment(None if self.hidden else self.live, self.hidden, self.complete)
 
     def manager_variable(self, name: str) -> SeenVariable:
-        return SeenVariable(name in self.manager if self.knows_manager else None)
+        return SeenVariable(name in self.manager) if self.knows_manager else SeenVariable(None, "no bus")
 
     def unset_manager_variable(self, name: str) -> None:
         self.host._step(f"unset {name}")
         del self.manager[name]
 
-    def restart(self) -> None:
-        self.host._step("restart")
+    def reload_files(self) -> None:
+        self.host._step("reload")
+
+    def check_restartable(self) -> None:
+        if self.not_restartable:
+            raise ServiceError(self.not_restartable)
+
+    def restart(self, start: bool = True) -> None:
+        self.host._step("stop")
+        self._pids = max(self._pids, self.pid or 0)
+        self.pid = None
+        if self.cannot_start:
+            raise ServiceError(self.cannot_start)
+        self.host._step("start")
         self.restarts += 1
-        self.pid = (self.pid or 0) + 1
+        self.started.append(start)
+        self._pids += 1
+        self.pid = self._pids if start else None
         self.live = {**self.manager, **self._from_files(), **self.wrapper}
 
     def _from_files(self) -> t.Dict[str, str]:
@@ -147,7 +169,7 @@ def mac(text: t.Optional[str] = BLOCK, variables: t.Optional[t.Mapping[str, str]
 def sources(host: CrashingHost, service: t.Optional[Service], follow: bool = False) -> Sources:
     if host.system() == "Darwin":
         return Sources(FILE, follow, service, plist_path=PLIST)
-    return Sources(FILE, follow, service, unit_paths=(UNIT,), other_paths=(OTHER,))
+    return Sources(FILE, follow, service, unit_paths=(UNIT,), read_paths=(FILE, OTHER))
 
 
 class Outcome(t.NamedTuple):
@@ -166,10 +188,9 @@ def run(host: CrashingHost, service: t.Optional[Service], desired: Desired = WAN
     where = sources(host, service, follow)
     seen = observe(host, where)  # type: ignore[arg-type]
     plan = make_plan(seen.observed, desired)
-    reasons = restart_reasons(seen, plan)
-    due = restart_is_due(where, seen, reasons)
-    apply(host, where, seen, plan, due and restart)  # type: ignore[arg-type]
-    return Outcome(len(plan.changes), reasons, due, host.steps, (*seen.warnings, *plan.warnings))
+    reasons = restart_reasons(where, seen, plan, "now" if restart else "never")
+    unproved = apply(host, where, seen, plan, reasons, bool(reasons) and restart)  # type: ignore[arg-type]
+    return Outcome(len(plan.changes), reasons, bool(reasons), host.steps, (*seen.warnings, *plan.warnings, *unproved))
 
 
 def pending_path(host: CrashingHost) -> str:
@@ -223,9 +244,8 @@ def test_the_variable_goes_from_wherever_it_is_with_one_restart(host: CrashingHo
     assert LIVE.items() <= service.live.items()
     assert not any(RESIDENCY.encode() in file.content for file in host.files.values())
     assert pending_path(host) not in host.files
-    # Remembered first, forgotten last.
-    assert outcome.steps[0] == f"write {pending_path(host)}"
-    assert outcome.steps[-2:] == ["restart", f"remove {pending_path(host)}"]
+    # Until it runs again, the record says that we stopped it.
+    assert outcome.steps[-4:] == [f"write {pending_path(host)}", "stop", "start", f"remove {pending_path(host)}"]
     assert_nothing_to_do(host, service)
     assert service.restarts == 1
 
@@ -241,7 +261,14 @@ def test_the_property_list_is_written_before_the_file() -> None:
     host = mac(None, {})
     service = Service(host, live={})
     steps = run(host, service).steps
-    assert steps == [f"write {pending_path(host)}", f"write {PLIST}", f"write {FILE}", "restart", f"remove {pending_path(host)}"]
+    assert steps == [
+        f"write {PLIST}",
+        f"write {FILE}",
+        f"write {pending_path(host)}",
+        "stop",
+        "start",
+        f"remove {pending_path(host)}",
+    ]
     assert service.live == LIVE
     assert_nothing_to_do(host, service)
 
@@ -278,18 +305,19 @@ def test_a_restart_that_was_not_wanted_stays_due_until_it_happened() -> None:
     assert run(host, service, restart=False).reasons == more.reasons
     # Somebody else restarts it.
     service.pid = 101
+    assert run(host, service).steps == [f"remove {pending_path(host)}"]
     assert_nothing_to_do(host, service)
 
 
-def test_the_same_reasons_in_another_order_are_not_written_down_again() -> None:
+def test_a_restart_whose_reason_can_be_seen_is_not_written_down() -> None:
     host = linux(f"{RESIDENCY}=1\n" + BLOCK)
     service = Service(host, live={**LIVE, RESIDENCY: "1"})
     first = run(host, service, restart=False)
     assert len(first.reasons) == 2
     again = run(host, service, restart=False)
-    assert (again.reasons, again.steps) == (first.reasons, [])
+    assert (again.reasons, again.steps) == ((f"the running service still has {RESIDENCY}",), [])
     now = run(host, service)
-    assert now.steps == ["restart", f"remove {pending_path(host)}"]
+    assert now.steps == [f"write {pending_path(host)}", "stop", "start", f"remove {pending_path(host)}"]
     assert_nothing_to_do(host, service)
 
 
@@ -314,7 +342,10 @@ def test_an_environment_that_cannot_be_seen_is_said_and_is_no_reason() -> None:
     service.knows_manager = False
     outcome = run(host, service)
     assert (outcome.changes, outcome.reasons) == (0, ())
-    assert outcome.warnings == ("the environment of the running service cannot be seen (no permission), so it is not compared",)
+    assert outcome.warnings == (
+        "the environment of the running service cannot be seen (no permission), so it is not compared",
+        f"whether the service manager gives {RESIDENCY} to the service cannot be seen (no bus)",
+    )
 
 
 def test_an_environment_of_which_a_part_is_seen() -> None:
@@ -351,7 +382,7 @@ def test_a_service_is_not_restarted_again_for_what_a_restart_did_not_cure(wrappe
         run(host, service, restart=restart)
     assert str(caught.value) == (
         f"the service was restarted, and {what}: something that this module does not govern decides it (UnsetEnvironment=,"
-        " a wrapper script, a package's unit; node_info lists the places). It is not restarted for that again"
+        " a wrapper script, a package's unit; node_info lists the places). It is not restarted for that again until one of its files changes"
     )
     assert service.restarts == 1
 
@@ -369,15 +400,89 @@ def test_a_futile_restart_is_forgotten_when_somebody_mended_the_cause_and_restar
     host, service = futile_case(wrapper={RESIDENCY: "1"})
     service.wrapper = {}
     service.restart()
+    assert run(host, service).steps == [f"remove {pending_path(host)}"]
     assert_nothing_to_do(host, service)
 
 
-def test_a_futile_restart_is_forgotten_when_the_cause_is_back_after_another_start() -> None:
+def test_a_futile_restart_is_not_tried_again_after_a_crash_or_a_boot() -> None:
     host, service = futile_case(wrapper={RESIDENCY: "1"})
     service.restart()
     with pytest.raises(ServiceError):
         run(host, service)
-    assert service.restarts == 3
+    assert service.restarts == 2
+
+
+def test_a_restart_that_failed_half_way_is_finished_by_the_next_run() -> None:
+    host = linux(f"{RESIDENCY}=1\n" + BLOCK)
+    service = Service(host, live={**LIVE, RESIDENCY: "1"})
+    service.cannot_start = "launchctl bootstrap failed: rc 5"
+    with pytest.raises(ServiceError):
+        run(host, service)
+    assert (service.pid, service.restarts) == (None, 0)
+    # Also a run that may not restart says that the service is down because of us.
+    with_record = run(host, service, restart=False)
+    assert (with_record.due, with_record.changes) == (True, 0)
+    service.cannot_start = ""
+    assert run(host, service).due
+    assert (service.pid is not None, service.restarts) == (True, 1)
+    assert_nothing_to_do(host, service)
+
+
+def test_a_service_that_cannot_be_asked_stops_the_run_before_anything_is_changed() -> None:
+    host = linux(f"{RESIDENCY}=1\n" + BLOCK)
+    service = Service(host)
+    service.unknown = "systemctl show failed (rc 1: no bus)"
+    with pytest.raises(ServiceError) as caught:
+        run(host, service)
+    assert str(caught.value) == (
+        "the service cannot be asked (systemctl show failed (rc 1: no bus)), so nothing was changed;"
+        " mend that, or say restart: never and restart it yourself"
+    )
+    assert host.steps == []
+    outcome = run(host, service, restart=False)
+    assert (outcome.changes, outcome.due, service.restarts) == (1, False, 0)
+
+
+def test_a_restart_that_cannot_be_done_is_refused_before_anything_is_changed() -> None:
+    host = linux(f"{RESIDENCY}=1\n" + BLOCK)
+    service = Service(host, live={**LIVE, RESIDENCY: "1"})
+    service.not_restartable = "it is masked"
+    with pytest.raises(ServiceError, match=r"^it is masked$"):
+        run(host, service)
+    assert host.steps == []
+    assert run(host, service, restart=False).due
+
+
+def test_a_job_that_did_not_run_is_not_started() -> None:
+    host = mac(BLOCK, {**LIVE, RESIDENCY: "1"})
+    service = Service(host, live={**LIVE, RESIDENCY: "1"})
+    service.is_idle = True
+    assert run(host, service).due
+    assert (service.restarts, service.started) == (1, [False])
+    assert_nothing_to_do(host, service)
+
+
+def test_a_restart_in_vain_is_refused_before_anything_is_changed() -> None:
+    host = linux(f"{RESIDENCY}=1\n" + BLOCK)
+    host.files[OTHER] = MemoryFile(b"A=2\n")
+    service = Service(host, live={**LIVE, "A": "2"})
+    with pytest.raises(BadInputError) as caught:
+        run(host, service)
+    assert str(caught.value) == (
+        f"nothing was changed, as a restart would not help: {OTHER}, which the unit reads after {FILE},"
+        " sets A to something else; take it out there"
+    )
+    assert (host.steps, service.restarts) == ([], 0)
+
+
+def test_changed_unit_files_are_read_anew_without_a_restart() -> None:
+    host = linux(BLOCK)
+    host.files[UNIT] = MemoryFile(f"[Service]\nEnvironment={RESIDENCY}=1\n".encode())
+    service = Service(host, live={**LIVE, RESIDENCY: "1"})
+    assert run(host, service, restart=False).steps == [f"write {UNIT}", "reload"]
+    stopped = linux(BLOCK)
+    stopped.files[UNIT] = MemoryFile(f"[Service]\nEnvironment={RESIDENCY}=1\n".encode())
+    assert run(stopped, Service(stopped, pid=None)).steps == [f"write {UNIT}", "reload"]
 
 
 def test_an_environment_that_cannot_be_seen_after_the_restart_is_no_error() -> None:
@@ -502,7 +607,7 @@ def everywhere(system: str) -> t.Tuple[CrashingHost, Service]:
 def test_after_a_crash_at_any_step_the_next_run_ends_in_the_wanted_state(system: str, visible: bool) -> None:
     host, service = everywhere(system)
     steps = run(host, service).steps
-    assert len(steps) == (6 if system == "Darwin" else 7)
+    assert "stop" in steps
     wanted = {path: (file.content, file.mode) for path, file in host.files.items()}
     for number in range(1, len(steps) + 1):
         host, service = everywhere(system)
@@ -520,7 +625,7 @@ def test_after_a_crash_at_any_step_the_next_run_ends_in_the_wanted_state(system:
         assert_nothing_to_do(host, service)
 
 
-def test_sources_leave_the_main_file_out_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_name_what_the_unit_reads_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
     host = linux(**{"/etc/default/gpustack.d/b": b"", "/etc/default/gpustack.d/a": b"", "/etc/default/gpustack.d/c.bak": b""})
     host.link("/etc/alias", FILE)
 
@@ -540,8 +645,12 @@ def test_sources_leave_the_main_file_out_of_the_others(monkeypatch: pytest.Monke
         service=installation,  # type: ignore[arg-type]
         plist_path=None,
         unit_paths=(UNIT, "/etc/drop-in.conf"),
-        other_paths=(OTHER, "/etc/default/gpustack.d/a", "/etc/default/gpustack.d/b"),
+        read_paths=(FILE, "/etc/alias", OTHER, OTHER, "/etc/default/gpustack.d/a", "/etc/default/gpustack.d/b"),
     )
+    # A link to the main file is the main file.
+    seen = observe(host, dataclasses.replace(found, service=None))  # type: ignore[arg-type]
+    assert seen.observed.read_order[:4] == (FILE, FILE, OTHER, OTHER)
+    assert seen.observed.other_files[0].path == OTHER
     monkeypatch.setattr(environment, "service_manager", lambda _host, _installation: None)
     bare = dataclasses.replace(installation, unit_path=None, drop_in_paths=())  # type: ignore[type-var]
     assert Sources.of(host, bare, FILE, False).unit_paths == ()  # type: ignore[arg-type]

@@ -10,7 +10,12 @@ import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.launchd import Launchd
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceManager
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import CommandMissingError, HostError, ServiceError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
+    CommandMissingError,
+    CommandTimeoutError,
+    HostError,
+    ServiceError,
+)
 from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import LABEL, PLIST, FakeLaunchd
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryHost
 
@@ -41,7 +46,6 @@ def test_the_state_of_a_running_job():
     assert (state.known, state.running, state.pid, state.enabled) == (True, True, 801, True)
     assert state.started == "Sat Nov 22 801"
     assert state.detail == "state = running, last exit = (never exited)"
-    assert state.runs == 1
 
 
 def test_the_state_of_a_job_that_does_not_run():
@@ -188,7 +192,7 @@ def test_a_restart_loads_what_the_file_says():
     host = FakeLaunchd(environment={NAME: "1"})
     before = launchd(host).state()
     write_plist(host)
-    launchd(host).restart()
+    launchd(host).restart(True)
     after = launchd(host).state()
     assert after.running
     assert (after.pid, after.started) != (before.pid, before.started)
@@ -199,7 +203,7 @@ def test_a_restart_loads_what_the_file_says():
 def test_a_restart_of_a_job_that_is_not_loaded_loads_it():
     host = FakeLaunchd()
     host.run(["launchctl", "bootout", f"system/{LABEL}"])
-    launchd(host).restart()
+    launchd(host).restart(True)
     assert launchd(host).state().running
 
 
@@ -207,7 +211,7 @@ def test_a_restart_waits_until_the_old_job_is_gone():
     host = FakeLaunchd()
     host.teardown_seconds = 12
     start = host.clock
-    launchd(host).restart()
+    launchd(host).restart(True)
     assert host.clock - start >= 12
     assert host.used("bootout", "bootstrap") == ["bootout", "bootstrap"]
 
@@ -215,7 +219,7 @@ def test_a_restart_waits_until_the_old_job_is_gone():
 def test_a_job_that_does_not_start_by_itself_is_kicked():
     host = FakeLaunchd()
     host.starts_by_itself = False
-    launchd(host).restart()
+    launchd(host).restart(True)
     assert host.used("bootout", "bootstrap", "kickstart") == ["bootout", "bootstrap", "kickstart"]
     assert launchd(host).state().running
 
@@ -223,7 +227,7 @@ def test_a_job_that_does_not_start_by_itself_is_kicked():
 def test_a_restart_waits_for_a_slow_start():
     host = FakeLaunchd()
     host.start_seconds = 30
-    launchd(host).restart()
+    launchd(host).restart(True)
     assert launchd(host).state().running
 
 
@@ -231,7 +235,7 @@ def test_a_restart_waits_for_a_slow_start():
 def test_a_bootstrap_that_comes_too_early_is_tried_again(code):
     host = FakeLaunchd()
     host.forced["bootstrap"] = [code, code, code]
-    launchd(host).restart()
+    launchd(host).restart(True)
     assert host.used("bootstrap") == ["bootstrap"] * 4
 
 
@@ -240,7 +244,7 @@ def test_a_bootstrap_that_never_succeeds_ends():
     host.forced["bootstrap"] = [5] * 1000
     start = host.clock
     with pytest.raises(ServiceError, match=r"launchctl bootstrap system /Library/\S+ failed: rc 5: bootstrap failed: 5"):
-        launchd(host).restart()
+        launchd(host).restart(True)
     assert 60 <= host.clock - start <= 65
 
 
@@ -248,7 +252,7 @@ def test_any_other_code_of_bootstrap_fails_at_once():
     host = FakeLaunchd()
     host.forced["bootstrap"] = [134]
     with pytest.raises(ServiceError, match="rc 134"):
-        launchd(host).restart()
+        launchd(host).restart(True)
     assert host.used("bootstrap") == ["bootstrap"]
 
 
@@ -256,7 +260,7 @@ def test_a_disabled_label_is_found_before_the_job_is_stopped():
     host = FakeLaunchd()
     host.disabled[LABEL] = True
     with pytest.raises(ServiceError, match=f"run `launchctl enable system/{LABEL}` first"):
-        launchd(host).restart()
+        launchd(host).restart(True)
     assert launchd(host).state().running
     assert host.used("bootout") == []
 
@@ -265,20 +269,20 @@ def test_a_disabled_label_that_only_bootstrap_tells():
     host = FakeLaunchd()
     host.forced["bootstrap"] = [119]
     with pytest.raises(ServiceError, match=f"run `launchctl enable system/{LABEL}` first"):
-        launchd(host).restart()
+        launchd(host).restart(True)
 
 
 def test_a_property_list_that_launchd_would_refuse_is_found_before_the_job_is_stopped():
     host = FakeLaunchd()
     host.files[PLIST].mode = 0o664
     with pytest.raises(ServiceError, match="has owner 0 and mode 0664"):
-        launchd(host).restart()
+        launchd(host).restart(True)
     host.files[PLIST].mode, host.files[PLIST].uid = 0o644, 501
     with pytest.raises(ServiceError, match="has owner 501"):
-        launchd(host).restart()
+        launchd(host).restart(True)
     host.remove(PLIST)
     with pytest.raises(ServiceError, match="does not exist"):
-        launchd(host).restart()
+        launchd(host).restart(True)
     assert host.used("bootout") == []
     assert launchd(host).state().running
 
@@ -291,14 +295,14 @@ def test_the_link_of_the_desktop_package_is_followed():
     assert launchd(host).state().enabled is True
     host.files[target].mode = 0o666
     with pytest.raises(ServiceError, match="Application Support"):
-        launchd(host).restart()
+        launchd(host).restart(True)
 
 
 def test_a_job_that_never_goes_is_told():
     host = FakeLaunchd()
     host.teardown_seconds = 10_000
     with pytest.raises(ServiceError, match=r"still loaded 65 seconds after launchctl bootout system/ai\.gpustack"):
-        launchd(host).restart()
+        launchd(host).restart(True)
     assert host.used("bootstrap") == []
 
 
@@ -308,17 +312,17 @@ def test_a_job_gets_the_time_it_asked_for(exit_timeout_seconds, limit):
     host.exit_timeout_seconds = exit_timeout_seconds
     host.teardown_seconds = 10_000
     with pytest.raises(ServiceError, match=f"still loaded {limit} seconds"):
-        launchd(host).restart()
+        launchd(host).restart(True)
 
 
 def test_a_bootout_that_fails_is_told_unless_the_job_is_gone_all_the_same():
     host = FakeLaunchd()
     host.forced["bootout"] = [5]
     with pytest.raises(ServiceError, match=r"launchctl bootout system/ai\.gpustack failed: rc 5"):
-        launchd(host).restart()
+        launchd(host).restart(True)
     host.run(["launchctl", "bootout", f"system/{LABEL}"])
     host.forced["bootout"] = [5]
-    launchd(host).restart()
+    launchd(host).restart(True)
     assert launchd(host).state().running
 
 
@@ -326,7 +330,7 @@ def test_a_hung_bootout_is_named():
     host = FakeLaunchd()
     host.hangs = {"bootout"}
     with pytest.raises(ServiceError, match=f"launchctl bootout system/{LABEL} did not end within 65 seconds"):
-        launchd(host).restart()
+        launchd(host).restart(True)
 
 
 def test_a_kickstart_that_fails_is_told_unless_the_job_runs_all_the_same():
@@ -334,11 +338,11 @@ def test_a_kickstart_that_fails_is_told_unless_the_job_runs_all_the_same():
     host.starts_by_itself = False
     host.forced["kickstart"] = [113]
     with pytest.raises(ServiceError, match=r"launchctl kickstart system/ai\.gpustack failed: rc 113"):
-        launchd(host).restart()
+        launchd(host).restart(True)
     host.starts_by_itself, host.start_seconds = True, 3.4
     host.forced["kickstart"] = [37]
     host.commands["launchctl", "kickstart", f"system/{LABEL}"] = lambda: (host.pause(1), CommandResult(37, "", "busy"))[1]
-    launchd(host).restart()
+    launchd(host).restart(True)
     assert launchd(host).state().running
 
 
@@ -346,7 +350,7 @@ def test_a_program_that_dies_at_once_is_told_with_its_exit_code():
     host = FakeLaunchd()
     host.dies = True
     with pytest.raises(ServiceError, match=r"state = not running, last exit = 78: EX_CONFIG.*StandardErrorPath"):
-        launchd(host).restart()
+        launchd(host).restart(True)
 
 
 def test_waiting_for_a_job_that_is_not_loaded_ends():
@@ -366,7 +370,7 @@ def test_a_property_list_that_cannot_be_examined_is_told_before_the_job_is_stopp
 
     monkeypatch.setattr(host, "status", refuse)
     with pytest.raises(ServiceError, match="cannot be examined"):
-        launchd(host).restart()
+        launchd(host).restart(True)
     assert host.used("bootout") == []
 
 
@@ -374,4 +378,61 @@ def test_a_program_that_starts_again_and_again_does_not_run():
     host = FakeLaunchd()
     host.flaps = True
     with pytest.raises(ServiceError, match="does not run 60 seconds after it was started"):
-        launchd(host).restart()
+        launchd(host).restart(True)
+
+
+def test_a_job_that_did_not_run_is_loaded_anew_and_not_started():
+    host = FakeLaunchd()
+    host.starts_by_itself = False
+    host.run(["launchctl", "bootout", f"system/{LABEL}"])
+    host.run(["launchctl", "bootstrap", "system", PLIST])
+    launchd(host).restart(start=False)
+    assert "kickstart" not in host.used("kickstart")
+    assert launchd(host).state().known
+    assert not launchd(host).state().running
+
+
+def test_a_job_that_is_gone_after_a_bootout_that_hung_comes_back():
+    host = FakeLaunchd()
+
+    def bootout(_target):
+        host._loaded = host._pid = None
+        raise CommandTimeoutError("launchctl bootout did not end")
+
+    host._do_bootout = bootout
+    launchd(host).restart(start=True)
+    assert launchd(host).state().running
+
+
+def test_a_bootout_that_fails_leaves_the_job_as_it_is():
+    host = FakeLaunchd()
+    host.forced["bootout"] = [1]
+    with pytest.raises(ServiceError, match="launchctl bootout"):
+        launchd(host).restart(start=True)
+    assert host.used("bootstrap") == []
+    assert launchd(host).state().running
+
+
+def test_a_job_that_somebody_else_loaded_meanwhile_is_as_good():
+    host = FakeLaunchd()
+    load = host._do_bootstrap
+
+    def bootstrap(domain, path):
+        load(domain, path)
+        return CommandResult(5, "", "Bootstrap failed: 5: Input/output error")
+
+    host._do_bootstrap = bootstrap
+    launchd(host).restart(start=True)
+    assert len(host.used("bootstrap")) == 1
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"<plist", "not a property list"), (None, "has the label 'ai.other'")])
+def test_a_property_list_that_would_not_bring_the_job_back_is_refused_before_it_is_stopped(content, message):
+    host = FakeLaunchd()
+    host.files[PLIST].content = content or plistlib.dumps({"Label": "ai.other"})
+    with pytest.raises(ServiceError, match=message):
+        launchd(host).check_restartable()
+    with pytest.raises(ServiceError, match=message):
+        launchd(host).restart(start=True)
+    assert host.used("bootout") == []
+    assert launchd(host).reload_files() is None

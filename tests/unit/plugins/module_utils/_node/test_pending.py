@@ -68,26 +68,39 @@ def test_a_record_that_cannot_be_understood_is_none(data: bytes) -> None:
     assert read_pending(MemoryHost(files={"/var/db/metalfleet/pending-restart.json": data})) is None  # type: ignore[arg-type]
 
 
+STATE = ServiceState(True, True, 12, "Sun Nov 22")
+OTHER = ServiceState(True, True, 13, "Sun Nov 22")
+STOPPED = ServiceState(False, False)
+
+
 @pytest.mark.parametrize(
     ("pid", "started", "due"),
     [(12, "Sun Nov 22", True), (13, "Sun Nov 22", False), (12, "Sun Nov 23", False), (12, None, False), (None, "Sun Nov 22", False)],
 )
-def test_a_restart_is_due_for_the_same_process_only(pid: t.Optional[int], started: t.Optional[str], due: bool) -> None:
-    assert PENDING.is_due_for(ServiceState(True, True, pid, started)) is due
+def test_where_the_environment_cannot_be_seen_a_restart_is_due_for_the_same_process(
+    pid: t.Optional[int], started: t.Optional[str], due: bool
+) -> None:
+    assert PENDING.is_due(ServiceState(True, True, pid, started), None) is due
 
 
-@pytest.mark.parametrize(
-    ("runs_then", "runs_now", "due"),
-    [(1, 2, True), (3, 4, True), (1, 1, False), (3, 1, False), (None, 2, False), (1, None, False)],
-)
-def test_a_job_that_launchd_started_again_has_its_old_environment(runs_then: int | None, runs_now: int | None, due: bool) -> None:
-    pending = PendingRestart.of(ServiceState(True, True, 12, "Sun Nov 22", runs=runs_then), ("a reason",))
-    assert pending.is_due_for(ServiceState(True, True, 99, "Sun Nov 29", runs=runs_now)) is due
-    assert pending.is_due_for(ServiceState(True, False, None, None, runs=runs_now)) is due
+@pytest.mark.parametrize("state", [STATE, OTHER])
+def test_where_it_can_be_seen_a_restart_is_due_while_something_is_there_that_is_no_longer_wanted(state: ServiceState) -> None:
+    pending = PendingRestart(12, "Sun Nov 22", ("a reason",), gone=("A", "B"))
+    assert pending.is_due(state, {"B": "", "C": "1"})
+    assert not pending.is_due(state, {"C": "1"})
+    assert not PENDING.is_due(state, {"C": "1"})
 
 
-def test_the_record_keeps_the_number_of_runs_and_whether_a_restart_was_futile() -> None:
+def test_a_service_that_we_stopped_has_to_come_back() -> None:
+    stopping = PendingRestart(12, "Sun Nov 22", ("a reason",), stopping=True)
+    assert stopping.is_due(STOPPED, None)
+    assert stopping.is_due(STATE, None)
+    assert not stopping.is_due(OTHER, None)
+    assert not PENDING.is_due(STOPPED, None)
+
+
+def test_the_record_keeps_all_that_it_was_given() -> None:
     host = MemoryHost()
-    pending = PendingRestart.of(ServiceState(True, True, 12, "Sun Nov 22", runs=3), ("a reason",), futile=True)
+    pending = PendingRestart(12, None, ("a reason",), gone=("A",), stopping=True, futile="abc")
     write_pending(host, pending)  # type: ignore[arg-type]
-    assert read_pending(host) == pending == PendingRestart(12, "Sun Nov 22", ("a reason",), True, 3)  # type: ignore[arg-type]
+    assert read_pending(host) == pending  # type: ignore[arg-type]

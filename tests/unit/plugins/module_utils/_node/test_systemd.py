@@ -92,7 +92,7 @@ def test_what_cannot_be_asked_is_unknown(reply, reason):
     state = systemd(host).state()
     assert (state.known, state.running, state.enabled) == (None, None, None)
     with pytest.raises(ServiceError, match=reason[:20]):
-        systemd(host).restart()
+        systemd(host).restart(True)
 
 
 def test_a_host_without_systemctl():
@@ -101,7 +101,7 @@ def test_a_host_without_systemctl():
     seen = systemd(host).manager_variable(NAME)
     assert (seen.present, seen.reason) == (None, "systemctl does not exist on this host")
     with pytest.raises(ServiceError, match="systemctl does not exist"):
-        systemd(host).restart()
+        systemd(host).restart(True)
 
 
 def test_the_loaded_environment_is_that_of_the_main_process():
@@ -141,7 +141,7 @@ def test_a_restart_reads_the_units_first():
     host.properties["NeedDaemonReload"] = "yes"
     before = systemd(host).state()
     assert systemd(host).needs_daemon_reload
-    systemd(host).restart()
+    systemd(host).restart(True)
     after = systemd(host).state()
     assert host.used() == ["daemon-reload", "restart"]
     assert not systemd(host).needs_daemon_reload
@@ -152,7 +152,7 @@ def test_a_restart_waits_for_the_main_process():
     host = FakeSystemd()
     host.start_seconds = 20
     start = host.clock
-    systemd(host).restart()
+    systemd(host).restart(True)
     assert 20 <= host.clock - start < 22
     assert systemd(host).state().running
 
@@ -161,14 +161,14 @@ def test_a_restart_that_fails_says_how():
     host = FakeSystemd()
     host.fails = True
     with pytest.raises(ServiceError, match=r"rc 1: Job for gpustack\.service failed.*; failed \(failed\), result exit-code, exit status 3"):
-        systemd(host).restart()
+        systemd(host).restart(True)
 
 
 def test_a_daemon_reload_that_fails_stops_nothing():
     host = FakeSystemd()
     host.forced["daemon-reload"] = [CommandResult(1, "", "Failed to reload daemon: Access denied\n")]
     with pytest.raises(ServiceError, match=r"systemctl daemon-reload failed .*Access denied"):
-        systemd(host).restart()
+        systemd(host).restart(True)
     assert host.used() == ["daemon-reload"]
 
 
@@ -177,7 +177,7 @@ def test_what_cannot_be_restarted_is_told_before_anything_happens(load_state):
     host = FakeSystemd()
     host.properties["LoadState"] = load_state
     with pytest.raises(ServiceError, match=f"systemd says it is {load_state}"):
-        systemd(host).restart()
+        systemd(host).restart(True)
     assert host.used() == []
 
 
@@ -268,4 +268,4 @@ def test_a_program_that_starts_again_and_again_does_not_run():
     host = FakeSystemd()
     host.flaps = True
     with pytest.raises(ServiceError, match="does not keep running after it was started"):
-        systemd(host).restart()
+        systemd(host).restart(True)

@@ -19,6 +19,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.enviro
     Plan,
     TextFile,
     Write,
+    fingerprint,
     make_plan,
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
@@ -42,6 +43,7 @@ DONE = f"{BEGIN}\n{BLOCK}{END}\n"
 
 
 def linux(text: t.Optional[str], mode: t.Optional[int] = 0o600, **more: t.Any) -> Observed:
+    more.setdefault("read_order", (FILE, *(file.path for file in more.get("other_files", ()))))
     return Observed(SYSTEMD, TextFile(FILE, text, None if text is None else mode), **more)
 
 
@@ -456,3 +458,68 @@ def test_a_plan_that_was_carried_out_leaves_nothing_to_do(data: bytes, on_linux:
     environment = plistlib.loads(written[PLIST] or b"")["EnvironmentVariables"] if PLIST in written else {}
     live = {"A": "1", "S": "s3cr3t"}
     assert nothing_to_do(make_plan(linux(after, live=live) if on_linux else mac(after, environment, live=live), WANTED))
+
+
+UNIT_FILE = TextFile("/etc/systemd/system/gpustack.service", "[Service]\n")
+
+
+def test_a_unit_that_does_not_read_the_file_blocks_what_is_wanted_and_nothing_else() -> None:
+    desired = Desired({"A": "1"}, ("A=1",))
+    plan = make_plan(linux(None, read_order=(), unit_files=(UNIT_FILE,), live={}), desired)
+    assert plan.blocked == (f"the unit does not read {FILE}; add a drop-in with `EnvironmentFile=-{FILE}`",)
+    assert make_plan(linux(None, read_order=(), unit_files=(UNIT_FILE,)), Desired()).blocked == ()
+    assert make_plan(linux(None, read_order=()), desired).blocked == ()
+
+
+def test_a_change_of_a_file_that_the_unit_does_not_read_restarts_nothing() -> None:
+    plan = make_plan(linux(f"{RESIDENCY}=1\n", read_order=(OTHER,), other_files=(TextFile(OTHER, ""),)), Desired())
+    assert (len(plan.changes), plan.restart_reasons, plan.dropped) == (1, (), ())
+
+
+@pytest.mark.parametrize(
+    ("order", "other", "blocked"),
+    [
+        ((FILE, OTHER), "A=2\n", True),
+        ((OTHER, FILE), "A=2\n", False),
+        ((FILE, OTHER), "A=1\n", False),
+        ((FILE, OTHER), "B=2\n", False),
+        ((OTHER, FILE, OTHER), "A=2\n", True),
+        ((FILE, OTHER), None, False),
+    ],
+)
+def test_a_file_that_is_read_later_and_says_something_else_blocks(order: t.Tuple[str, ...], other: t.Optional[str], blocked: bool) -> None:
+    observed = linux(None, read_order=order, other_files=(TextFile(OTHER, other),), unit_files=(UNIT_FILE,))
+    plan = make_plan(observed, Desired({"A": "1"}, ("A=1",)))
+    message = f"{OTHER}, which the unit reads after {FILE}, sets A to something else; take it out there"
+    assert plan.blocked == ((message,) if blocked else ())
+
+
+def test_a_package_unit_that_sets_the_variable_blocks() -> None:
+    unit = TextFile("/usr/lib/systemd/system/gpustack.service", f"[Service]\nEnvironment={RESIDENCY}=1\n")
+    plan = make_plan(linux(None, unit_files=(unit,)), Desired())
+    assert len(plan.blocked) == 1
+    assert plan.blocked[0] in plan.warnings
+    assert not plan.writes
+
+
+def test_what_the_service_is_not_given_any_more_is_told() -> None:
+    text = f"OTHER=1\n{RESIDENCY}=1\n{BEGIN}\nA=1\nB=2\n{END}\n"
+    keep = make_plan(linux(text), Desired({"A": "1"}, ("A=1",)))
+    assert keep.dropped == ("B",)
+    remove = make_plan(linux(text), Desired({"A": "1"}, ("A=1",), keep_unmanaged=False))
+    assert remove.dropped == ("B", "OTHER")
+    assert make_plan(mac(text, {"A": "1", "B": "2"}), Desired({"A": "1"}, ("A=1",), keep_unmanaged=False)).dropped == ("B",)
+
+
+def test_the_fingerprint_tells_every_file_and_reason() -> None:
+    same = [linux("A=1\n", unit_files=(UNIT_FILE,)) for _time in range(2)]
+    prints = {fingerprint(one, ("x",)) for one in same}
+    assert len(prints) == 1
+    others = [
+        fingerprint(linux("A=2\n", unit_files=(UNIT_FILE,)), ("x",)),
+        fingerprint(linux("A=1\n", unit_files=(TextFile(UNIT_FILE.path, "[Unit]\n"),)), ("x",)),
+        fingerprint(linux("A=1\n", unit_files=(UNIT_FILE,), other_files=(TextFile(OTHER, "\udcff"),)), ("x",)),
+        fingerprint(same[0], ("y",)),
+        fingerprint(mac("A=1\n", {}), ("x",)),
+    ]
+    assert len({*prints, *others}) == 6

@@ -67,7 +67,6 @@ def test_an_output_without_an_environment_shows_none():
     assert job.environment is None
     assert not job.environment_complete
     assert not job.is_running
-    assert job.runs == 0
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n\t\tstate = running\n", "\x00\t = {"])
