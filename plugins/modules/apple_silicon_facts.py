@@ -15,7 +15,7 @@ description:
   - Whatever cannot be read is V(null), with the reason in RV(ansible_facts.apple_silicon.warnings). A tool that is missing, hangs or
     prints garbage is no failure.
 author:
-  - The metalfleet.gpustack contributors (@metalfleet)
+  - The metalfleet.gpustack contributors (!UNKNOWN)
 extends_documentation_fragment:
   - metalfleet.gpustack.attributes
 attributes:

@@ -289,7 +289,8 @@ def run(params: t.Mapping[str, t.Any], host: Host, check_mode: bool) -> tuple[di
         "restart_reasons": list(reasons),
         "diff": plan.diffs(),
     }
-    warnings = dict.fromkeys([*installation.warnings, *seen.warnings, *plan.warnings, *unproved])
+    doubts = [residency.reason] if residency.uncertain else []
+    warnings = dict.fromkeys([*doubts, *installation.warnings, *seen.warnings, *plan.warnings, *unproved])
     return result, list(warnings)
 
 

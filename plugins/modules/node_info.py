@@ -17,7 +17,7 @@ description:
   - A broken installation is no failure. It is described, and RV(node.warnings) says what is wrong and what to do.
   - No value of a variable and no argument of a command is returned, as either can be a secret.
 author:
-  - The metalfleet.gpustack contributors (@metalfleet)
+  - The metalfleet.gpustack contributors (!UNKNOWN)
 extends_documentation_fragment:
   - metalfleet.gpustack.attributes
 attributes:
@@ -319,7 +319,9 @@ node:
       type: dict
       contains:
         manager:
-          description: V(launchd) or V(systemd); V(null) where GPUStack is not installed as a service.
+          description: >-
+            V(launchd) or V(systemd); V(null) where GPUStack is not installed as a service. A service that still runs although its property
+            list or unit file is gone is shown as well, with a warning.
           returned: always
           type: str
           sample: launchd
@@ -369,7 +371,11 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installa
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_boxes import list_llama_boxes
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.places import residency_places, residency_state
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceState
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service_manager import service_manager
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service_manager import (
+    leftover_warning,
+    observed_service,
+    service_manager,
+)
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.versions import Support, support
 
@@ -396,9 +402,13 @@ def describe(host: Host, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     version = installation.gpustack_version
     answer = Support(None, "no GPUStack was found on this host") if installation.kind == NONE else support(version)
     boxes = list_llama_boxes(host, installation, run_binaries=params["run_binaries"], checksums=params["checksums"])
-    service = service_manager(host, installation)
+    service = observed_service(host, installation)
     state = service.state() if service is not None else None
     places = residency_places(host, installation, service, state)
+    leftover = leftover_warning(installation, state) if state is not None else ""
+    if state is not None and service_manager(host, installation) is None and state.known is False and not state.running:
+        # Asked all the same, and there is no such service.
+        service = state = None
     return {
         "installation": installation.as_dict(),
         "gpustack_version": version,
@@ -407,7 +417,7 @@ def describe(host: Host, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         "llama_box": [box.as_dict() for box in boxes.programs],
         "residency": {"state": residency_state(places), "places": [place.as_dict() for place in places]},
         "service": _service(service.name if service is not None else None, state),
-        "warnings": list(dict.fromkeys([*installation.warnings, *boxes.warnings])),
+        "warnings": list(dict.fromkeys([*installation.warnings, *boxes.warnings, *([leftover] if leftover else [])])),
     }
 
 

@@ -37,6 +37,10 @@ class CommandResult(t.NamedTuple):
     stdout: str
     stderr: str
 
+    def failure(self) -> str:
+        """The exit status and the command's own words of complaint in one line, for messages."""
+        return f"rc {self.rc}: {' '.join(self.stderr.split()) or 'it said nothing'}"
+
 
 class FileStatus(t.NamedTuple):
     """What lstat(2) says of a path, with times in nanoseconds."""

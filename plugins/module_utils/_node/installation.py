@@ -19,9 +19,10 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.package 
     find_in_application,
     find_package,
 )
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.patterns import expand, matches
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.unit_lookup import Unit, find_unit
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import env_readers, llama_box_layout, property_list, service_files
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, HostError
 
 SCRIPT = "script"
 DESKTOP = "desktop"
@@ -87,8 +88,13 @@ def find_installation(host: Host, service_name: t.Optional[str] = None, environm
     return dataclasses.replace(found, environment_file=environment_file, warnings=tuple(look.warnings))
 
 
+def usual_plist_path(label: str) -> str:
+    """Where the property list of a daemon lies."""
+    return f"/Library/LaunchDaemons/{label}.plist"
+
+
 def _on_darwin(look: Lookout, label: str) -> Installation:
-    plist_path = f"/Library/LaunchDaemons/{label}.plist"
+    plist_path = usual_plist_path(label)
     nothing = Installation(NONE, "launchd", label)
     has_application = look.status(_DESKTOP_APPLICATION) is not None
     status = look.status(plist_path)
@@ -161,18 +167,26 @@ def _on_linux(look: Lookout, name: str, environment_file: str) -> Installation:
     if look.host.resolve(unit.path) == "/dev/null":
         look.warn(f"{unit_name} is masked, so it cannot be started; run `systemctl unmask {unit_name}`")
         return found
-    if environment_file not in found.environment_files:
+    if not any(matches(pattern, environment_file) for pattern in found.environment_files):
         look.warn(f"{unit_name} does not read {environment_file}: it has no EnvironmentFile= line for it")
     command = service_files.unit_command(texts, unit_name)
     if command is None:
         look.warn(f"{unit.path} names no program in ExecStart=, so systemd has nothing to start")
         return found
     environment = service_files.unit_environment(texts, unit_name)
-    for path in found.environment_files:
+    for path in _expanded(look, found.environment_files):
         data = look.read(path)
         if data is not None:
             environment.update(env_readers.read_systemd(env_readers.decode(data)).variables())
     return _with_command(look, found, command, environment)
+
+
+def _expanded(look: Lookout, patterns: t.Iterable[str]) -> t.Iterator[str]:
+    for pattern in patterns:
+        try:
+            yield from expand(look.host, pattern)
+        except HostError as exc:
+            look.warn(str(exc))
 
 
 def _unit_texts(look: Lookout, unit: Unit) -> t.List[str]:

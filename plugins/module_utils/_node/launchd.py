@@ -97,14 +97,14 @@ class Launchd:
         # Of a variable that is not set nothing is printed, of one with an empty value an empty line. The exit status says
         # nothing: reports have 0 and 1 for a variable that is not set.
         if result.stderr.strip():
-            return SeenVariable(None, f"launchctl getenv {name} failed: {_failure(result)}")
+            return SeenVariable(None, f"launchctl getenv {name} failed: {result.failure()}")
         return SeenVariable(bool(result.stdout))
 
     def unset_manager_variable(self, name: str) -> None:
         """Take the variable out of the system domain; it comes back when something sets it at the next boot."""
         result = self._launchctl("unsetenv", name)
         if result.rc != 0:
-            raise ServiceError(f"launchctl unsetenv {name} failed: {_failure(result)}")
+            raise ServiceError(f"launchctl unsetenv {name} failed: {result.failure()}")
         if self.manager_variable(name).present:
             raise ServiceError(
                 f"launchctl unsetenv {name} had no effect: something sets it again, look for `launchctl setenv` in /Library/LaunchDaemons"
@@ -129,7 +129,7 @@ class Launchd:
             # Not RunAtLoad, or held back by launchd's throttle (minimum runtime).
             result = self._launchctl("kickstart", self._target)
             if result.rc != 0 and self._running_pid() is None:
-                raise ServiceError(f"launchctl kickstart {self._target} failed: {_failure(result)}")
+                raise ServiceError(f"launchctl kickstart {self._target} failed: {result.failure()}")
         self.wait_running(_START_SECONDS)
 
     def wait_running(self, timeout_seconds: float) -> ServiceState:
@@ -192,7 +192,7 @@ class Launchd:
         # launchctl itself waits for the job on some versions of macOS.
         result = self._launchctl("bootout", self._target, timeout_seconds=limit)
         if result.rc not in _BOOTOUT_ACCEPTED and self._job() is not None:
-            raise ServiceError(f"launchctl bootout {self._target} failed: {_failure(result)}")
+            raise ServiceError(f"launchctl bootout {self._target} failed: {result.failure()}")
         while self._job() is not None:
             if self._host.monotonic() >= deadline:
                 raise ServiceError(f"{self._label} is still loaded {limit:g} seconds after launchctl bootout {self._target}")
@@ -210,7 +210,7 @@ class Launchd:
                 # 5 also means that it is loaded: the Desktop package may have been quicker.
                 return
             if result.rc not in _BOOTSTRAP_AGAIN or self._host.monotonic() >= deadline:
-                raise ServiceError(f"launchctl bootstrap system {self._plist_path} failed: {_failure(result)}")
+                raise ServiceError(f"launchctl bootstrap system {self._plist_path} failed: {result.failure()}")
             self._host.pause(_BOOTSTRAP_PAUSE_SECONDS)
 
     def _disabled_message(self) -> str:
@@ -222,7 +222,7 @@ class Launchd:
         if result.rc == _NOT_LOADED:
             return None
         if result.rc != 0:
-            raise ServiceError(f"launchctl print {self._target} failed: {_failure(result)}")
+            raise ServiceError(f"launchctl print {self._target} failed: {result.failure()}")
         return parse_job(result.stdout)
 
     def _enabled(self) -> t.Optional[bool]:
@@ -253,9 +253,3 @@ class Launchd:
             return self._host.run(["launchctl", *arguments], timeout_seconds=timeout_seconds)
         except HostError as exc:
             raise ServiceError(str(exc)) from exc
-
-
-def _failure(result: CommandResult) -> str:
-    """The exit status and launchctl's words in one line."""
-    words = " ".join(result.stderr.split()) or "it said nothing"
-    return f"rc {result.rc}: {words}"

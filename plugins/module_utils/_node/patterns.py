@@ -16,10 +16,20 @@ import typing as t
 if t.TYPE_CHECKING:
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 
+_WILDCARD = re.compile(r"[*?\[]")
+
 
 def expand(host: Host, pattern: str) -> list[str]:
     """The files that match; a path without wildcards as it stands. The folder part is taken as it stands."""
     folder, name = posixpath.split(pattern)
-    if not re.search(r"[*?\[]", name):
+    if not _WILDCARD.search(name):
         return [pattern]
     return [posixpath.join(folder, found) for found in host.names(folder) if fnmatch.fnmatchcase(found, name)]
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a pattern names a path, be there a file or not."""
+    folder, name = posixpath.split(pattern)
+    if not _WILDCARD.search(name):
+        return pattern == path
+    return posixpath.dirname(path) == folder and fnmatch.fnmatchcase(posixpath.basename(path), name)

@@ -149,16 +149,21 @@ def _processes(host: Host, state: ServiceState) -> t.List[Place]:
         if None in seen.values():
             # Processes come and go with requests; one that has ended meanwhile hides nothing.
             left = {process.pid for process in service_processes(host, state.pid)}
-            processes = [process for process in processes if process.pid in left]
+            processes = [process for process in processes if process.pid in left or seen[process.pid] is not None]
     except HostError as exc:
         return [Place("process", f"pid {state.pid} and its children", UNKNOWN, reason=str(exc))]
     hidden = "its environment cannot be seen" + ("" if host.effective_uid() == 0 else " without root's privileges")
     found = ((process, seen.get(process.pid)) for process in processes)
-    return [
+    places = [
         _seen("process", f"pid {process.pid} ({_program(process)})", SeenVariable(present, hidden if present is None else ""))
         for process, present in found
         if present is not None or _counts(process, state.pid)
     ]
+    if all(process.pid != state.pid for process in processes):
+        # /proc may be mounted with hidepid=2, and the output of ps may be cut short.
+        reason = "the table of processes does not show the main process: it is hidden, or it has just ended"
+        places.insert(0, Place("process", f"pid {state.pid}", UNKNOWN, reason=reason))
+    return places
 
 
 def _counts(process: Process, main_pid: int) -> bool:

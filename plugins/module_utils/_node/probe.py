@@ -18,7 +18,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import (
     DARWIN,
     SYSCTL_NAMES,
-    VIRTUAL_MACHINE_NAME,
+    VIRTUAL_NAMES,
     Hardware,
     RawProbe,
     parse_hardware,
@@ -77,10 +77,10 @@ def read_hardware(
 
 
 def read_is_virtual(host: Host, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> t.Optional[bool]:
-    """Whether the host is a virtual Mac, by a single sysctl; None where it is no Mac or does not tell."""
+    """Whether the host is a virtual Mac, by a single sysctl; None where that cannot be told. What is no Mac is no virtual Mac."""
     if host.system() != DARWIN:
-        return None
-    stdout = _stdout(host, [SYSCTL, VIRTUAL_MACHINE_NAME], timeout_seconds, [], accepted=(0, 1))
+        return False
+    stdout = _stdout(host, [SYSCTL, *VIRTUAL_NAMES], timeout_seconds, [], accepted=(0, 1))
     return None if stdout is None else parse_is_virtual(stdout)
 
 

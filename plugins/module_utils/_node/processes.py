@@ -76,7 +76,7 @@ def _ps_commands(host: Host, pids: t.Sequence[int], *options: str) -> t.Dict[int
 def _ps_processes(host: Host) -> t.List[Process]:
     result = host.run(["ps", "-axww", "-o", "pid=,ppid=,command="], timeout_seconds=_COMMAND_SECONDS)
     if result.rc != 0:
-        raise HostError(f"ps failed (rc {result.rc}: {' '.join(result.stderr.split())})")
+        raise HostError(f"ps failed ({result.failure()})")
     return parse_ps(result.stdout)
 
 

@@ -121,7 +121,7 @@ class Systemd:
         self.reload_files()
         result = self._systemctl("restart", self._unit, timeout_seconds=_RESTART_SECONDS)
         if result.rc != 0:
-            raise ServiceError(f"systemctl restart {self._unit} failed ({_failure(result)}; {_outcome(self._show())})")
+            raise ServiceError(f"systemctl restart {self._unit} failed ({result.failure()}; {_outcome(self._show())})")
         self.wait_running(_START_SECONDS)
 
     def wait_running(self, timeout_seconds: float) -> ServiceState:
@@ -199,7 +199,7 @@ class Systemd:
     def _systemctl_ok(self, *arguments: str, timeout_seconds: float = _COMMAND_SECONDS) -> CommandResult:
         result = self._systemctl(*arguments, timeout_seconds=timeout_seconds)
         if result.rc != 0:
-            raise ServiceError(f"systemctl {' '.join(arguments[:2])} failed ({_failure(result)})")
+            raise ServiceError(f"systemctl {' '.join(arguments[:2])} failed ({result.failure()})")
         return result
 
     def _systemctl(self, *arguments: str, timeout_seconds: float) -> CommandResult:
@@ -230,9 +230,3 @@ def _outcome(shown: Shown) -> str:
     words = f"{shown.text('ActiveState')} ({shown.text('SubState')})"
     result = shown.text("Result")
     return words if result in ("", "success") else f"{words}, result {result}, exit status {shown.text('ExecMainStatus')}"
-
-
-def _failure(result: CommandResult) -> str:
-    """The exit status and systemctl's words in one line."""
-    words = " ".join(result.stderr.split()) or "it said nothing"
-    return f"rc {result.rc}: {words}"

@@ -25,7 +25,12 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardwa
 )
 
 DARWIN = "Darwin"
-VIRTUAL_MACHINE_NAME = "kern.hv_vmm_present"
+_VIRTUAL_MACHINE = "kern.hv_vmm_present"
+_MODEL = "hw.model"
+_BRAND = "machdep.cpu.brand_string"
+
+# What tells a virtual Mac without system_profiler, which takes seconds.
+VIRTUAL_NAMES: t.Tuple[str, ...] = (_VIRTUAL_MACHINE, _MODEL, _BRAND)
 
 # M5 Pro and Max have two levels; one more than any chip so far, and one to notice that there are more.
 _LEVELS = range(4)
@@ -34,10 +39,10 @@ _LEVELS = range(4)
 SYSCTL_NAMES: t.Tuple[str, ...] = (
     "sysctl.proc_translated",
     "hw.optional.arm64",
-    "machdep.cpu.brand_string",
-    "hw.model",
+    _BRAND,
+    _MODEL,
     "hw.memsize",
-    VIRTUAL_MACHINE_NAME,
+    _VIRTUAL_MACHINE,
     "kern.boottime",
     "kern.osproductversion",
     "hw.nperflevels",
@@ -149,8 +154,8 @@ def parse_hardware(raw: RawProbe) -> Hardware:
         return Hardware(is_apple_silicon=False, warnings=(f"this host runs {raw.system}; Apple hardware is looked for on macOS only",))
     values = {} if raw.sysctl_stdout is None else parse_sysctl(raw.sysctl_stdout)
     profiler = ProfilerFacts() if raw.profiler_stdout is None else parse_profiler(raw.profiler_stdout)
-    brand = clean_text(values.get("machdep.cpu.brand_string"))
-    model = parse_model_identifier(values.get("hw.model")) or profiler.machine_model
+    brand = clean_text(values.get(_BRAND))
+    model = parse_model_identifier(values.get(_MODEL)) or profiler.machine_model
     # On a Mac the GPU bears the name of its chip.
     gpu_name = None if profiler.gpu_name == _PARAVIRTUAL_GPU else profiler.gpu_name
     chip = identify_chip((brand, profiler.chip_type, gpu_name), model)
@@ -162,7 +167,7 @@ def parse_hardware(raw: RawProbe) -> Hardware:
         memory_bytes=whole_number(values.get("hw.memsize")) or profiler.memory_bytes,
         metal=profiler.metal,
         macos_version=parse_macos_version(raw.sw_vers_stdout) or parse_macos_version(values.get("kern.osproductversion")),
-        is_virtual=profiler.gpu_name == _PARAVIRTUAL_GPU or _is_virtual(values, model, chip),
+        is_virtual=_is_virtual(values, model, chip, profiler.gpu_name),
         warnings=raw.problems + profiler.problems,
     )
     if hardware.is_apple_silicon is None:
@@ -174,9 +179,10 @@ def parse_hardware(raw: RawProbe) -> Hardware:
 
 
 def parse_is_virtual(sysctl_stdout: str) -> t.Optional[bool]:
-    """What kern.hv_vmm_present says in the output of sysctl; None where it says nothing."""
-    present = whole_number(parse_sysctl(sysctl_stdout).get(VIRTUAL_MACHINE_NAME))
-    return None if present is None else present != 0
+    """Whether a Mac is virtual, by the output of sysctl for VIRTUAL_NAMES; None where that cannot be told."""
+    values = parse_sysctl(sysctl_stdout)
+    model = parse_model_identifier(values.get(_MODEL))
+    return _is_virtual(values, model, identify_chip((clean_text(values.get(_BRAND)),), model), None)
 
 
 def _apple_silicon(raw: RawProbe, values: t.Mapping[str, str], chip: Chip, hardware: Hardware) -> Hardware:
@@ -228,9 +234,9 @@ def _is_translated(machine: str, values: t.Mapping[str, str]) -> bool:
     return machine != "arm64" if translated is None else translated != 0
 
 
-def _is_virtual(values: t.Mapping[str, str], model: t.Optional[str], chip: Chip) -> t.Optional[bool]:
-    present = whole_number(values.get(VIRTUAL_MACHINE_NAME))
-    if present or chip.is_virtual or (model is not None and model.startswith("VirtualMac")):
+def _is_virtual(values: t.Mapping[str, str], model: t.Optional[str], chip: Chip, gpu_name: t.Optional[str]) -> t.Optional[bool]:
+    present = whole_number(values.get(_VIRTUAL_MACHINE))
+    if present or chip.is_virtual or gpu_name == _PARAVIRTUAL_GPU or (model is not None and model.startswith("VirtualMac")):
         return True
     # A virtual machine on Apple Silicon always says VirtualMac; the hypervisors of Intel Macs may borrow a real model.
     return False if present == 0 or (model is not None and chip.family != UNKNOWN) else None

@@ -44,21 +44,32 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class ResidencyDecision:
-    """Whether the variable is to be taken out on this host, and why."""
+    """Whether the variable is to be taken out on this host, and why.
+
+    uncertain: it stays only because it cannot be told whether the host needs it, and a person has to say so.
+    """
 
     remove: bool
     reason: str
+    uncertain: bool = False
 
 
 def decide(wanted: str, is_virtual: t.Optional[bool]) -> ResidencyDecision:
     """Decide what the option `residency_variable` means on a host.
 
     wanted: "absent" (always take it out), "unmanaged" (leave it), or "auto". is_virtual: whether the host is a virtual
-    Mac, None where that is not known.
+    Mac (False for what is no Mac), None where that cannot be told.
     """
     if wanted == "unmanaged":
         return ResidencyDecision(False, "residency_variable is unmanaged")
     if wanted == "auto" and is_virtual:
         # Paravirtual GPUs can crash with residency sets on: lemonade PR#1526, llama.cpp#8617.
         return ResidencyDecision(False, f"this is a virtual Mac, whose paravirtual GPU may need {RESIDENCY_VARIABLE} to work at all")
+    if wanted == "auto" and is_virtual is None:
+        return ResidencyDecision(
+            False,
+            f"it cannot be told whether this is a virtual Mac, which may need {RESIDENCY_VARIABLE} to work at all, so the variable is left "
+            "alone: set residency_variable to absent or to unmanaged",
+            uncertain=True,
+        )
     return ResidencyDecision(True, f"{RESIDENCY_VARIABLE} disables Metal residency sets by its mere presence")

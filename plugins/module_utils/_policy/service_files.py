@@ -17,7 +17,7 @@ import posixpath
 import re
 import typing as t
 
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.unit_file import split_words
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.unit_file import assignments, split_words
 
 DEFAULT_DATA_DIR = "/var/lib/gpustack"
 
@@ -88,13 +88,8 @@ def unit_values(texts: t.Iterable[str], key: str) -> t.List[str]:
     """The values of a key of [Service] in a unit and its drop-ins, in that order; an empty value forgets those before it."""
     values: t.List[str] = []
     for text in texts:
-        section = ""
-        for line in _logical_lines(text):
-            if line.startswith("["):
-                section = line.strip("[]")
-            name, equals, value = line.partition("=")
-            if section == "Service" and equals and name.strip() == key:
-                values = [*values, value.strip()] if value.strip() else []
+        for assignment in assignments(text, (key,)):
+            values = [*values, assignment.value] if assignment.value else []
     return values
 
 
@@ -203,21 +198,6 @@ def settings(command: Command, environment: t.Mapping[str, str], config: t.Mappi
 def _absolute(command: Command, value: t.Optional[str], default: str = "/") -> str:
     """GPUStack uses os.path.abspath, so a relative path counts from the service's working directory."""
     return posixpath.normpath(posixpath.join(command.working_directory, default if value is None else value))
-
-
-def _logical_lines(text: str) -> t.Iterator[str]:
-    """Lines of a unit with continuations joined; systemd skips comments even between a line and its continuation."""
-    pending = ""
-    for line in text.splitlines():
-        if line.lstrip().startswith(("#", ";")):
-            continue
-        if line.endswith("\\"):
-            pending += line[:-1] + " "
-            continue
-        yield (pending + line).strip()
-        pending = ""
-    if pending:
-        yield pending.strip()
 
 
 def _words(value: str) -> t.List[str]:

@@ -4,7 +4,7 @@
 
 # This module_utils is PRIVATE to metalfleet.gpustack: it may change in any release.
 
-"""Find a variable in systemd's unit and drop-in files, and take it out without touching anything else.
+"""Read systemd's unit and drop-in files; find a variable in them, and take it out without touching anything else.
 
 Sources: systemd src/shared/conf-parser.c (lines, sections, comments between continued lines), src/basic/extract-word.c
 and escape.c (words), src/core/load-fragment.c (Environment=, PassEnvironment=), v239 to v257.
@@ -60,9 +60,14 @@ class _Line:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Assignment:
-    """A line of [Service] with its continuations, comments between them left out. joined: what systemd makes of them."""
+class Assignment:
+    """A line of [Service] with its continuations, comments between them left out. joined: what systemd makes of them.
 
+    words: those of the value, with their places in joined; value_is_sound: whether all of it could be split.
+    """
+
+    key: str
+    value: str
     lines: t.Tuple[_Line, ...]
     joined: str
     words: t.Tuple[Word, ...]
@@ -76,7 +81,7 @@ class _Assignment:
 
 def find_variable(text: str, name: str) -> t.Tuple[int, ...]:
     """The 1-based lines on which [Service] sets a variable (Environment=) or takes it from the manager (PassEnvironment=)."""
-    return tuple(sorted({number for assignment in _assignments(text) for number in _lines_of(assignment, name)}))
+    return tuple(sorted({number for assignment in assignments(text, _KEYS) for number in _lines_of(assignment, name)}))
 
 
 def strip_variable(text: str, name: str) -> t.Tuple[str, t.Tuple[int, ...]]:
@@ -86,7 +91,7 @@ def strip_variable(text: str, name: str) -> t.Tuple[str, t.Tuple[int, ...]]:
     """
     parts: t.List[str] = []
     taken = 0
-    for assignment in _assignments(text):
+    for assignment in assignments(text, _KEYS):
         if not _lines_of(assignment, name):
             continue
         start = assignment.lines[0].offset
@@ -146,7 +151,7 @@ def _escaped(value: str, index: int, unescape: bool) -> t.Optional[t.Tuple[str, 
     return (chr(number), match.end()) if 0 < number <= limit else None
 
 
-def _lines_of(assignment: _Assignment, name: str) -> t.List[int]:
+def _lines_of(assignment: Assignment, name: str) -> t.List[int]:
     return [assignment.line_number(word.start) for word in assignment.words if _names(word, name)]
 
 
@@ -154,7 +159,7 @@ def _names(word: Word, name: str) -> bool:
     return word.text.partition("=")[0] == name
 
 
-def _without(assignment: _Assignment, name: str, text: str) -> str:
+def _without(assignment: Assignment, name: str, text: str) -> str:
     """The assignment's part of the file without the variable."""
     comments = _comments_between(assignment, text)
     if assignment.value_is_sound and all(_names(word, name) for word in assignment.words):
@@ -174,7 +179,7 @@ def _without(assignment: _Assignment, name: str, text: str) -> str:
     return "".join(part for _number, part in sorted([*numbered, *comments]))
 
 
-def _comments_between(assignment: _Assignment, text: str) -> t.List[t.Tuple[int, str]]:
+def _comments_between(assignment: Assignment, text: str) -> t.List[t.Tuple[int, str]]:
     """The comment lines that stand between the assignment's own lines, with their numbers."""
     first, last = assignment.lines[0], assignment.lines[-1]
     return [
@@ -200,8 +205,8 @@ def _cut(content: str, start: int, words: t.Iterable[Word], name: str) -> str:
     return body + backslash
 
 
-def _assignments(text: str) -> t.Iterator[_Assignment]:
-    """The Environment= and PassEnvironment= lines of [Service]."""
+def assignments(text: str, keys: t.Container[str]) -> t.Iterator[Assignment]:
+    """The lines of [Service] that assign to one of the keys, in their order."""
     section = ""
     for lines in _logical_lines(text):
         joined = "".join(line.content[:-1] + " " if line.is_continued else line.content for line in lines)
@@ -209,13 +214,13 @@ def _assignments(text: str) -> t.Iterator[_Assignment]:
         if stripped.startswith("[") and stripped.endswith("]"):
             section = stripped[1:-1]
         key, equals, value = joined.partition("=")
-        unescape = _KEYS.get(key.strip(_BLANKS))
-        if section != "Service" or not equals or unescape is None:
+        name = key.strip(_BLANKS)
+        if section != "Service" or not equals or name not in keys:
             continue
         shift = len(key) + len(equals)
-        words, is_sound = split_words(value, unescape)
+        words, is_sound = split_words(value, _KEYS.get(name, True))
         moved = tuple(Word(word.text, word.start + shift, word.end + shift) for word in words)
-        yield _Assignment(lines, joined, moved, is_sound)
+        yield Assignment(name, value.strip(_BLANKS), lines, joined, moved, is_sound)
 
 
 def _logical_lines(text: str) -> t.Iterator[t.Tuple[_Line, ...]]:

@@ -128,14 +128,6 @@ def support(gpustack_version: t.Optional[str]) -> Support:
     return Support(True)
 
 
-def check_supported(gpustack_version: t.Optional[str]) -> str:
-    """Raise BadInputError for a GPUStack this collection is not made for; otherwise return a warning, or nothing ("")."""
-    answer = support(gpustack_version)
-    if answer.supported is False:
-        raise BadInputError(answer.reason)
-    return answer.reason
-
-
 def _release(text: t.Optional[str]) -> t.Tuple[int, ...]:
     version = parse(text)
     return version.release if version else ()

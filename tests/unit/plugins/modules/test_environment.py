@@ -13,6 +13,7 @@ import pytest
 import yaml
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import VIRTUAL_NAMES
 from ansible_collections.metalfleet.gpustack.plugins.modules import environment
 from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import FakeLaunchd
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile
@@ -27,10 +28,12 @@ BLOCK = b"# BEGIN managed by metalfleet.gpustack%s\n%s# END managed by metalflee
 class Mac(FakeLaunchd):
     """A real or a virtual Mac, whose job was loaded with what is in its property list."""
 
-    def __init__(self, variables: dict[str, str] | None = None, is_virtual: bool = False) -> None:
+    def __init__(self, variables: dict[str, str] | None = None, is_virtual: bool | None = False) -> None:
         super().__init__(variables)
-        reply = CommandResult(0, f"kern.hv_vmm_present: {int(is_virtual)}\n", "")
-        self.commands[("/usr/sbin/sysctl", "kern.hv_vmm_present")] = reply
+        if is_virtual is not None:
+            reply = CommandResult(0, f"kern.hv_vmm_present: {int(is_virtual)}\n", "")
+            question = ("/usr/sbin/sysctl", *VIRTUAL_NAMES)
+            self.commands[question] = reply
 
     def bootouts(self) -> int:
         return len([call for call in self.calls if call[:2] == ("launchctl", "bootout")])
@@ -142,6 +145,13 @@ def test_residency_variable(option: str, is_virtual: bool, removed: bool) -> Non
     result = run(mac, residency_variable=option)
     assert (RESIDENCY not in mac.plist(), result["changed"], result["residency"]["remove"]) == (removed,) * 3
     assert result["residency"]["reason"]
+
+
+def test_the_variable_stays_with_a_warning_where_it_cannot_be_told_whether_the_mac_is_virtual() -> None:
+    mac = Mac({RESIDENCY: "1"}, is_virtual=None)
+    result = run(mac)
+    assert (result["changed"], mac.plist()) == (False, {RESIDENCY: "1"})
+    assert [warning for warning in result["warnings"] if "virtual Mac" in warning] == [result["residency"]["reason"]]
 
 
 def test_residency_variable_cannot_be_asked_for_by_its_name() -> None:

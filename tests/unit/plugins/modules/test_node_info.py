@@ -11,10 +11,21 @@ import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import find_installation
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service_manager import service_manager
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 from ansible_collections.metalfleet.gpustack.plugins.modules import node_info
+from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import FakeLaunchd
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile, MemoryHost
-from ansible_collections.metalfleet.gpustack.tests.unit.installations import PLIST, SECRETS, fixture, script_mac, systemd_linux, venv_files
+from ansible_collections.metalfleet.gpustack.tests.unit.installations import (
+    PLIST,
+    SECRETS,
+    UNIT,
+    fixture,
+    script_mac,
+    systemd_linux,
+    venv_files,
+)
 
 SITE = "/Users/synthetic/.local/pipx/venvs/gpustack/lib/python3.11/site-packages"
 BOX = f"{SITE}/gpustack/third_party/bin/llama-box/llama-box"
@@ -103,6 +114,102 @@ def test_other_versions_are_facts_and_no_failure(version: str, supported: bool |
     node = describe(mac(version))
     assert node["supported"] is supported
     assert reason in node["reason"]
+
+
+class LoadedWithoutPlist(FakeLaunchd):
+    """A Mac whose property list was removed while the job was loaded."""
+
+    def __init__(self, variables: dict[str, str] | None = None) -> None:
+        super().__init__(variables)
+        self.remove(PLIST)
+        self.commands[("ps", "-axww", "-o", "pid=,ppid=,command=")] = CommandResult(0, "801 1 /x/gpustack start\n", "")
+        self.commands[("ps", "-ww", "-o", "pid=,command=", "-p", "801")] = CommandResult(0, "801 /x/gpustack start\n", "")
+        environment = "".join(f" {name}={value}" for name, value in {**(variables or {}), "XPC_SERVICE_NAME": "ai.gpustack"}.items())
+        with_environment = CommandResult(0, f"801 /x/gpustack start{environment}\n", "")
+        self.commands[("ps", "-E", "-ww", "-o", "pid=,command=", "-p", "801")] = with_environment
+
+
+@pytest.mark.parametrize(("variables", "state"), [({"GGML_METAL_NO_RESIDENCY": "1"}, "present"), ({"A": "1"}, "absent")])
+def test_a_job_that_outlives_its_property_list(variables: dict[str, str], state: str) -> None:
+    host = LoadedWithoutPlist(variables)
+    node = describe(host)
+    assert node["installation"]["kind"] == "none"
+    assert [(place["kind"], place["where"], place["state"]) for place in node["residency"]["places"]] == [
+        ("environment_file", "/etc/default/gpustack", "absent"),
+        ("loaded_job", "system/ai.gpustack", state),
+        ("process", "pid 801 (gpustack)", state),
+        ("launchd_environment", "launchctl getenv", "absent"),
+    ]
+    assert node["residency"]["state"] == state
+    assert (node["service"]["manager"], node["service"]["running"], node["service"]["pid"]) == ("launchd", True, 801)
+    (warning,) = node["warnings"]
+    assert warning == (
+        "ai.gpustack is loaded although /Library/LaunchDaemons/ai.gpustack.plist is gone, so it keeps its environment until the next boot: "
+        "run `launchctl bootout system/ai.gpustack`, or install GPUStack again"
+    )
+    # What only looks is no manager to restart it with.
+    assert service_manager(host, find_installation(host)) is None
+
+
+def test_a_loaded_job_with_its_property_list_is_no_leftover() -> None:
+    node = describe(FakeLaunchd())
+    assert (node["service"]["known"], node["service"]["running"]) == (True, True)
+    assert not any("is gone" in warning for warning in node["warnings"])
+
+
+def test_a_mac_without_gpustack_is_asked_all_the_same() -> None:
+    host = FakeLaunchd({"GGML_METAL_NO_RESIDENCY": "1"})
+    host.remove(PLIST)
+    host.run(["launchctl", "bootout", "system/ai.gpustack"])
+    node = describe(host)
+    assert {(place["kind"], place["state"]) for place in node["residency"]["places"]} == {
+        ("environment_file", "absent"),
+        ("loaded_job", "absent"),
+        ("launchd_environment", "absent"),
+    }
+    assert (node["service"]["manager"], node["service"]["known"], node["service"]["running"]) == (None, False, False)
+    assert node["service"]["detail"] == "GPUStack is not installed as a service"
+    assert node["warnings"] == []
+
+
+def test_a_mac_whose_launchd_does_not_answer_is_unknown() -> None:
+    host = FakeLaunchd()
+    host.remove(PLIST)
+    host.hangs.add("print")
+    node = describe(host)
+    assert (node["residency"]["state"], node["service"]["manager"], node["service"]["known"]) == ("unknown", "launchd", None)
+    assert node["warnings"] == []
+
+
+def test_another_label_without_a_property_list() -> None:
+    host = mac()
+    host.commands[("launchctl", "print", "system/ai.gpustack-b")] = CommandResult(113, "", "Could not find service\n")
+    places = describe(host, service_name="ai.gpustack-b")["residency"]["places"]
+    assert [place["where"] for place in places if place["kind"] == "loaded_job"] == ["system/ai.gpustack-b"]
+
+
+def test_a_unit_that_outlives_its_file() -> None:
+    host = systemd_linux(LoadState="not-found", FragmentPath="", ActiveState="active", SubState="running", MainPID="812")
+    host.remove(UNIT)
+    host._put("/proc/812/stat", MemoryFile(b"812 (gpustack) S 1 "))
+    host._put("/proc/812/cmdline", MemoryFile(b"/x/gpustack\0start\0"))
+    host._put("/proc/812/environ", MemoryFile(b"PATH=/bin\0GGML_METAL_NO_RESIDENCY=1\0"))
+    node = describe(host)
+    assert (node["installation"]["kind"], node["residency"]["state"]) == ("none", "present")
+    assert (node["service"]["manager"], node["service"]["running"]) == ("systemd", True)
+    (warning,) = node["warnings"]
+    assert warning == (
+        "gpustack.service runs although its unit file is gone, so it keeps its environment until it is stopped: "
+        "run `systemctl stop gpustack.service`, or install GPUStack again"
+    )
+    assert service_manager(host, find_installation(host)) is None
+
+
+def test_a_unit_that_is_gone_and_does_not_run() -> None:
+    host = systemd_linux(LoadState="not-found", FragmentPath="")
+    host.remove(UNIT)
+    node = describe(host)
+    assert (node["service"]["manager"], node["service"]["known"], node["warnings"]) == (None, False, [])
 
 
 def test_nothing_installed() -> None:

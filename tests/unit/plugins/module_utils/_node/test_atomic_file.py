@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import pathlib
+import shutil
 import stat
+import subprocess
+import sys
+import types
 import typing as t
 
 import pytest
@@ -72,68 +75,138 @@ def test_who_reads_at_the_same_time_keeps_the_old_file(file: pathlib.Path) -> No
         assert reader.read() == b"old"
 
 
-def test_extended_attributes_are_kept(file: pathlib.Path) -> None:
-    try:
-        os.setxattr(file, "user.metalfleet", b"\0x")
-    except OSError as exc:
-        pytest.skip(f"no extended attributes here: {exc}")
-    replace_file(str(file), b"new", 0o600)
-    assert os.getxattr(file, "user.metalfleet") == b"\0x"
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [(0x2, "nouchg"), (0x4, "nouappnd"), (0x20000, "noschg"), (0x40000, "nosappnd"), (0x2 | 0x40000 | 0x8000, "nouchg,nosappnd")],
+)
+def test_on_macos_an_unchangeable_file_is_refused_before_anything_is_made(
+    file: pathlib.Path, flags: int, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    real_lstat = os.lstat
 
+    def lstat(path: t.Any) -> t.Any:
+        status = real_lstat(path)
+        return types.SimpleNamespace(st_mode=status.st_mode, st_uid=status.st_uid, st_gid=status.st_gid, st_flags=flags)
 
-@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.EIO])
-def test_a_file_system_without_extended_attributes(file: pathlib.Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_path: str, follow_symlinks: bool) -> t.List[str]:
-        assert not follow_symlinks
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "listxattr", refuse, raising=False)
-    if number == errno.ENOTSUP:
-        replace_file(str(file), b"new", 0o600)
-        assert file.read_bytes() == b"new"
-    else:
-        with pytest.raises(HostError, match=f"^{file} cannot be written: Input/output error$"):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", lstat)
+        patch.setattr(os, "open", lambda *arguments: opened.append(arguments))
+        with pytest.raises(HostError) as caught:
             replace_file(str(file), b"new", 0o600)
-        assert file.read_bytes() == b"old"
-
-
-class FakeLibrary:
-    """The C library of macOS as far as this module asks for it."""
-
-    def __init__(self, rc: int) -> None:
-        self.rc = rc
-        self.calls: t.List[t.Tuple[bytes, bytes, None, int]] = []
-
-    def copyfile(self, source: bytes, target: bytes, state: None, flags: int) -> int:
-        self.calls.append((source, target, state, flags))
-        os.utime(target, (1, 1))
-        ctypes.set_errno(errno.EPERM)
-        return self.rc
-
-
-def test_on_macos_copyfile_brings_acls_and_flags(file: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    library = FakeLibrary(0)
-    monkeypatch.setattr(ctypes, "CDLL", lambda _name, use_errno: library if use_errno else None)
-    os.utime(file, (1, 1))
-    replace_file(str(file), b"new", 0o600, 0o604)
-    ((source, target, state, flags),) = library.calls
-    assert (source, os.path.dirname(target), state) == (os.fsencode(file), os.fsencode(file.parent), None)
-    # COPYFILE_ACL 1, COPYFILE_STAT 2, COPYFILE_XATTR 4 of copyfile.h.
-    assert flags == 1 | 2 | 4
-    # STAT copied the time as well, and a changed file must look changed.
-    assert file.stat().st_mtime > 1
-    assert mode_of(file) == 0o604
-
-
-def test_on_macos_an_acl_that_cannot_be_copied_stops_it(file: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda _name, use_errno: FakeLibrary(-1) if use_errno else None)
-    with pytest.raises(HostError) as caught:
-        replace_file(str(file), b"new", 0o600)
-    assert str(caught.value) == (
-        f"{file} cannot be written: its ACL and attributes cannot be copied: Operation not permitted"
-        " (is it marked immutable, or protected by macOS?)"
-    )
+    assert str(caught.value) == f"{file} is marked immutable or append-only: run `chflags {word} {file}` first"
+    assert opened == []
     assert file.read_bytes() == b"old"
+
+
+def test_other_flags_of_macos_are_no_obstacle(file: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_lstat = os.lstat
+
+    def lstat(path: t.Any) -> t.Any:
+        status = real_lstat(path)
+        # UF_HIDDEN and UF_NODUMP.
+        return types.SimpleNamespace(st_mode=status.st_mode, st_uid=status.st_uid, st_gid=status.st_gid, st_flags=0x8001)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    replace_file(str(file), b"new", 0o600)
+    assert file.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("mode", "modes"), [(None, [0o640]), (0o600, [0o600]), (0o666, [0o666])])
+def test_the_mode_is_set_once_and_to_what_it_stays(
+    file: pathlib.Path, mode: t.Optional[int], modes: t.List[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    before = []
+    real_fchmod = os.fchmod
+
+    def fchmod(descriptor: int, bits: int) -> None:
+        before.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        seen.append(bits)
+        real_fchmod(descriptor, bits)
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    replace_file(str(file), b"new", 0o644, mode)
+    assert (before, seen) == ([0o600], modes)
+
+
+def test_a_folder_that_lets_nothing_go_keeps_no_secret(file: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An append-only folder refuses the rename and the removal."""
+
+    def fail(*_arguments: t.Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    real_rename = os.rename
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        patch.setattr(os, "unlink", fail)
+        with pytest.raises(HostError, match=f"^{file} cannot be written: Operation not permitted"):
+            replace_file(str(file), b"new", 0o600)
+        patch.setattr(os, "truncate", fail)
+        real_rename(file.parent / f".file.{os.getpid()}.metalfleet", file.parent / "left")
+        with pytest.raises(HostError, match=f"^{file} cannot be written: Operation not permitted"):
+            replace_file(str(file), b"new", 0o600)
+    assert file.read_bytes() == b"old"
+    assert (file.parent / "left").read_bytes() == b""
+
+
+def test_what_dead_processes_left_of_the_same_file_is_removed(file: pathlib.Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stale = [f".file.{ended.pid}.metalfleet", ".file.99999999999.metalfleet"]
+    other = [f".file.{os.getppid()}.metalfleet", ".file.1.metalfleet", f".file2.{ended.pid}.metalfleet", f"file.{ended.pid}.metalfleet"]
+    other += [".file.0.metalfleet", ".file.x.metalfleet", f".file.{ended.pid}.metalfleet2"]
+    for name in stale + other:
+        (file.parent / name).write_bytes(b"half")
+    replace_file(str(file), b"new", 0o600)
+    assert sorted(os.listdir(file.parent)) == sorted([*other, "file"])
+
+
+def test_a_name_is_no_pattern_for_what_others_left(tmp_path: pathlib.Path) -> None:
+    (tmp_path / ".aXb.99999999999.metalfleet").write_bytes(b"half")
+    replace_file(str(tmp_path / "a.b"), b"new", 0o600)
+    assert sorted(os.listdir(tmp_path)) == [".aXb.99999999999.metalfleet", "a.b"]
+
+
+def test_what_cannot_be_removed_stops_nothing(file: pathlib.Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (file.parent / f".file.{ended.pid}.metalfleet").mkdir()
+    replace_file(str(file), b"new", 0o600)
+    assert file.read_bytes() == b"new"
+
+
+def test_a_folder_that_cannot_be_listed_stops_nothing(file: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: str) -> t.List[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", fail)
+        replace_file(str(file), b"new", 0o600)
+    assert file.read_bytes() == b"new"
+
+
+READ_ONLY = """
+mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" "$1" && exec "$2" -c '
+import sys
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.atomic_file import replace_file
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
+try:
+    replace_file(sys.argv[1], b"new", 0o600)
+except HostError as exc:
+    print(exc)
+' "$1/file"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root mounts, and unshare has to be there")
+def test_a_real_file_system_that_is_read_only(file: pathlib.Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    argv = ["unshare", "-m", "sh", "-c", READ_ONLY, "sh", str(file.parent), sys.executable]
+    result = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    if "mount:" in result.stderr or "unshare:" in result.stderr:
+        pytest.skip(f"no private mounts here: {result.stderr.strip()}")
+    assert (result.stdout, result.stderr) == (f"{file} cannot be written: Read-only file system\n", "")
     assert os.listdir(file.parent) == ["file"]
 
 

@@ -28,6 +28,14 @@ def test_a_command_s_status_and_outputs() -> None:
     assert result == CommandResult(3, "a\udcff", "b\udcfe")
 
 
+@pytest.mark.parametrize(
+    ("stderr", "expected"),
+    [("no\n  such\ttable\n", "rc 3: no such table"), (" \n", "rc 3: it said nothing"), ("", "rc 3: it said nothing")],
+)
+def test_how_a_command_failed_in_one_line(stderr: str, expected: str) -> None:
+    assert CommandResult(3, "output that may hold a secret", stderr).failure() == expected
+
+
 def test_a_command_killed_by_a_signal() -> None:
     assert HOST.run(["/bin/sh", "-c", "kill -9 $$"]).rc == -9
 

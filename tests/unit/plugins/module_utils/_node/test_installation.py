@@ -219,6 +219,36 @@ def test_an_environment_file_that_the_unit_does_not_read() -> None:
     assert found.warnings == ("gpustack.service does not read /etc/gpustack.env: it has no EnvironmentFile= line for it",)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path", "is_read"),
+    [
+        ("/etc/default/gpu*", "/etc/default/gpustack", True),
+        ("/etc/default/gpustac[kx]", "/etc/default/gpustack", True),
+        ("/etc/default/gpu?tack", "/etc/default/gpustack", True),
+        ("/etc/default/*.env", "/etc/default/gpustack", False),
+        ("/etc/gpu*", "/etc/default/gpustack", False),
+        ("/etc/default/gpustack", "/etc/default/gpustack2", False),
+    ],
+)
+@pytest.mark.parametrize("exists", [True, False])
+def test_an_environment_file_that_a_pattern_names(pattern: str, path: str, is_read: bool, exists: bool) -> None:
+    unit = f"[Service]\nEnvironmentFile=-{pattern}\nExecStart=/root/.local/bin/gpustack start\n"
+    host = systemd_linux(unit=unit.encode())
+    if exists:
+        host._put(path, MemoryFile(b""))
+    warning = f"gpustack.service does not read {path}: it has no EnvironmentFile= line for it"
+    assert (warning not in find_installation(host, environment_file=path).warnings) == is_read
+
+
+def test_what_files_that_a_pattern_names_set_counts() -> None:
+    host = systemd_linux(unit=b"[Service]\nEnvironmentFile=/etc/default/gpu*\nExecStart=/root/.local/bin/gpustack start\n")
+    host._put("/etc/default/gpustack", MemoryFile(b"GPUSTACK_BIN_DIR=/srv/b\n"))
+    assert find_installation(host).bin_dir == "/srv/b"
+    host.unreadable.add("/etc/default")
+    found = find_installation(host)
+    assert (found.bin_dir, found.warnings) == ("/var/lib/gpustack/bin", ("/etc/default cannot be listed: Permission denied",))
+
+
 def test_another_unit() -> None:
     unit = b"[Service]\nEnvironmentFile=/etc/default/gpustack\nExecStart=/root/.local/bin/gpustack start\n"
     path = "/etc/systemd/system/gpu-b.service"

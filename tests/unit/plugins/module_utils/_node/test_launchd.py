@@ -392,14 +392,14 @@ def test_a_job_that_did_not_run_is_loaded_anew_and_not_started():
     assert not launchd(host).state().running
 
 
-def test_a_job_that_is_gone_after_a_bootout_that_hung_comes_back():
+def test_a_job_that_is_gone_after_a_bootout_that_hung_comes_back(monkeypatch):
     host = FakeLaunchd()
 
     def bootout(_target):
         host._loaded = host._pid = None
         raise CommandTimeoutError("launchctl bootout did not end")
 
-    host._do_bootout = bootout
+    monkeypatch.setattr(host, "_do_bootout", bootout)
     launchd(host).restart(start=True)
     assert launchd(host).state().running
 
@@ -413,7 +413,7 @@ def test_a_bootout_that_fails_leaves_the_job_as_it_is():
     assert launchd(host).state().running
 
 
-def test_a_job_that_somebody_else_loaded_meanwhile_is_as_good():
+def test_a_job_that_somebody_else_loaded_meanwhile_is_as_good(monkeypatch):
     host = FakeLaunchd()
     load = host._do_bootstrap
 
@@ -421,7 +421,7 @@ def test_a_job_that_somebody_else_loaded_meanwhile_is_as_good():
         load(domain, path)
         return CommandResult(5, "", "Bootstrap failed: 5: Input/output error")
 
-    host._do_bootstrap = bootstrap
+    monkeypatch.setattr(host, "_do_bootstrap", bootstrap)
     launchd(host).restart(start=True)
     assert len(host.used("bootstrap")) == 1
 

@@ -266,6 +266,32 @@ def test_a_process_table_that_cannot_be_read() -> None:
     assert processes_of(host) == [("pid 100 and its children", "unknown")]
 
 
+MAIN = ("pid 100", "unknown")
+
+
+@pytest.mark.parametrize("table", ["", "nonsense\n", "    1     0 /sbin/launchd\n  102   101 /x\n"])
+def test_a_process_table_without_the_main_process(table: str) -> None:
+    """Such as one of Linux mounted with hidepid=2, read without privileges."""
+    host = MemoryHost(commands={PS: CommandResult(0, table, "")})
+    assert processes_of(host) == [MAIN]
+    place = only(places_of(host, Installation("script"), Service(), RUNNING), "process")[0]
+    assert place.reason == "the table of processes does not show the main process: it is hidden, or it has just ended"
+    assert processes_of(MemoryHost(system="Linux")) == [MAIN]
+
+
+@pytest.mark.parametrize("second", ["", "    1     0 /sbin/launchd\n"])
+def test_a_main_process_that_is_gone_at_the_second_look(second: str) -> None:
+    host = mac({100: "", 102: SEEN + " GGML_METAL_NO_RESIDENCY=1"})
+    tables = iter([TABLE, second])
+    host.commands[PS] = lambda: CommandResult(0, next(tables), "")
+    assert processes_of(host) == [
+        MAIN,
+        ("pid 101 (gpustack_serving_process)", "absent"),
+        ("pid 103 (llama-box-rpc-server)", "absent"),
+        ("pid 102 (llama-box)", "present"),
+    ]
+
+
 def test_a_process_without_a_command_line() -> None:
     host = MemoryHost(system="Linux", files={"/proc/100/stat": b"100 (x) Z 1 ", "/proc/100/cmdline": b""})
     assert processes_of(host) == [("pid 100 (without a command line)", "unknown")]

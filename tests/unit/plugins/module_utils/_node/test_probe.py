@@ -17,7 +17,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors
     CommandTimeoutError,
     HostError,
 )
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import SYSCTL_NAMES, Hardware
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import SYSCTL_NAMES, VIRTUAL_NAMES, Hardware
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile, MemoryHost
 
 SYSCTL = ("/usr/sbin/sysctl", *SYSCTL_NAMES)
@@ -91,6 +91,18 @@ def test_each_tool_is_run_once_and_by_its_full_path(mac):
     hardware = read_hardware(mac)
     assert mac.calls == [SYSCTL, SYSTEM_PROFILER, SW_VERS]
     assert (hardware.chip, hardware.gpu_cores, hardware.macos_version, hardware.warnings) == ("Apple M5", 10, "26.5.2", ())
+
+
+@pytest.mark.parametrize("missing", [(), (SYSCTL,), (SYSTEM_PROFILER,), (SW_VERS,), (SYSCTL, SYSTEM_PROFILER, SW_VERS)])
+@pytest.mark.parametrize("error", [CommandMissingError("it does not exist"), CommandTimeoutError("it hangs"), CommandResult(1, "", "")])
+@pytest.mark.parametrize("has_log", [True, False])
+def test_no_tool_is_run_twice_whatever_fails(mac, missing, error, has_log):
+    if has_log:
+        mac.write_log(SERVE_LOG, LOGGED_MEGABYTES)
+    for argv in missing:
+        mac.commands[argv] = error
+    read_hardware(mac)
+    assert [argv[0] for argv in mac.calls] == ["/usr/sbin/sysctl", "/usr/sbin/system_profiler", "/usr/bin/sw_vers"]
 
 
 def test_the_architecture_of_the_process_is_used(fixtures_dir):
@@ -272,7 +284,7 @@ def test_a_relative_log_path_is_refused(system):
     assert host.calls == []
 
 
-HV_VMM_PRESENT = ("/usr/sbin/sysctl", "kern.hv_vmm_present")
+IS_VIRTUAL = ("/usr/sbin/sysctl", *VIRTUAL_NAMES)
 
 
 @pytest.mark.parametrize(
@@ -280,25 +292,27 @@ HV_VMM_PRESENT = ("/usr/sbin/sysctl", "kern.hv_vmm_present")
     [
         (CommandResult(0, "kern.hv_vmm_present: 1\n", ""), True),
         (CommandResult(0, "kern.hv_vmm_present: 0\n", ""), False),
+        (CommandResult(1, "kern.hv_vmm_present: 0\nhw.model: VirtualMac2,1\n", ""), True),
+        (CommandResult(1, "hw.model: Mac15,14\n", "sysctl: unknown oid 'kern.hv_vmm_present'\n"), False),
         (CommandResult(1, "", "sysctl: unknown oid 'kern.hv_vmm_present'\n"), None),
         (CommandMissingError("no sysctl"), None),
         (CommandTimeoutError("it hangs"), None),
     ],
 )
 def test_is_virtual_by_one_sysctl(reply, expected):
-    host = MemoryHost(commands={HV_VMM_PRESENT: reply})
+    host = MemoryHost(commands={IS_VIRTUAL: reply})
     assert read_is_virtual(host) is expected
-    assert host.calls == [HV_VMM_PRESENT]
+    assert host.calls == [IS_VIRTUAL]
 
 
 def test_is_virtual_by_the_recording(captures_dir):
     text = (captures_dir / "apple" / "sysctl_vm_guest_hv.txt").read_text("utf-8")
-    assert read_is_virtual(MemoryHost(commands={HV_VMM_PRESENT: CommandResult(0, text, "")})) is True
+    assert read_is_virtual(MemoryHost(commands={IS_VIRTUAL: CommandResult(0, text, "")})) is True
 
 
 def test_is_virtual_is_not_asked_outside_macos():
-    host = MemoryHost(system="Linux", commands={HV_VMM_PRESENT: CommandResult(0, "kern.hv_vmm_present: 1\n", "")})
-    assert read_is_virtual(host) is None
+    host = MemoryHost(system="Linux", commands={IS_VIRTUAL: CommandResult(0, "kern.hv_vmm_present: 1\n", "")})
+    assert read_is_virtual(host) is False
     assert host.calls == []
 
 

@@ -43,6 +43,8 @@ def test_the_processes_of_a_service_on_a_mac():
 def test_a_ps_that_fails_is_told():
     with pytest.raises(HostError, match="ps failed \\(rc 1: no table\\)"):
         service_processes(mac(commands={TABLE: CommandResult(1, "", "no\ntable\n")}), 812)
+    with pytest.raises(HostError, match="ps failed \\(rc 2: it said nothing\\)"):
+        service_processes(mac(commands={TABLE: CommandResult(2, "", "")}), 812)
     with pytest.raises(CommandMissingError):
         service_processes(mac(commands={}), 812)
 

@@ -9,6 +9,7 @@ import json
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import (
     SYSCTL_NAMES,
+    VIRTUAL_NAMES,
     CoreLevel,
     Hardware,
     RawProbe,
@@ -175,11 +176,20 @@ class TestIsVirtual:
             ("kern.hv_vmm_present: 0\n", False),
             ("kern.hv_vmm_present: x\n", None),
             ("kern.hv_support: 1\n", None),
+            ("kern.hv_vmm_present: 0\nhw.model: VirtualMac2,1\n", True),
+            ("kern.hv_vmm_present: 0\nmachdep.cpu.brand_string: Apple M1 (Virtual)\n", True),
+            ("hw.model: Mac15,14\n", False),
+            ("hw.model: Mac88,1\n", None),
             ("", None),
         ],
     )
-    def test_of_sysctl_alone(self, sysctl, expected):
+    def test_of_sysctl_alone_by_the_same_rule(self, sysctl, expected):
         assert parse_is_virtual(sysctl) is expected
+        assert mac(sysctl).is_virtual is expected
+
+    def test_the_rule_needs_no_other_names(self):
+        assert set(VIRTUAL_NAMES) == {"kern.hv_vmm_present", "hw.model", "machdep.cpu.brand_string"}
+        assert set(VIRTUAL_NAMES) <= set(SYSCTL_NAMES)
 
 
 class TestSourcesInOrder:

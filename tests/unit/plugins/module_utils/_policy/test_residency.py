@@ -28,7 +28,17 @@ def test_the_names_are_those_of_ggml_and_of_the_documentation() -> None:
     ("wanted", "is_virtual", "remove", "reason"),
     [
         ("auto", False, True, "GGML_METAL_NO_RESIDENCY disables Metal residency sets by its mere presence"),
-        ("auto", None, True, "GGML_METAL_NO_RESIDENCY disables Metal residency sets by its mere presence"),
+        (
+            "auto",
+            None,
+            False,
+            (
+                "it cannot be told whether this is a virtual Mac, which may need GGML_METAL_NO_RESIDENCY to work at all, so the variable "
+                "is left alone: set residency_variable to absent or to unmanaged"
+            ),
+        ),
+        ("absent", None, True, "GGML_METAL_NO_RESIDENCY disables Metal residency sets by its mere presence"),
+        ("unmanaged", None, False, "residency_variable is unmanaged"),
         ("auto", True, False, "this is a virtual Mac, whose paravirtual GPU may need GGML_METAL_NO_RESIDENCY to work at all"),
         ("absent", True, True, "GGML_METAL_NO_RESIDENCY disables Metal residency sets by its mere presence"),
         ("absent", False, True, "GGML_METAL_NO_RESIDENCY disables Metal residency sets by its mere presence"),
@@ -39,6 +49,7 @@ def test_the_names_are_those_of_ggml_and_of_the_documentation() -> None:
 def test_decide(wanted: str, is_virtual: t.Optional[bool], remove: bool, reason: str) -> None:
     decision = decide(wanted, is_virtual)
     assert (decision.remove, decision.reason) == (remove, reason)
+    assert decision.uncertain is (wanted == "auto" and is_virtual is None)
 
 
 def test_a_place_as_module_result() -> None:

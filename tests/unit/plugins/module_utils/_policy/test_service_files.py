@@ -91,6 +91,13 @@ def test_a_unit_of_install_sh(fixtures_dir: pathlib.Path) -> None:
         (["[Service]\nExecStart=/bin/a \\\n# a comment in between\n  --port \\\n 1\n"], Command("/bin/a", ("--port", "1"))),
         (["[Service]\nExecStart='/opt/my gpustack' a\\x20b \"c d\"\n"], Command("/opt/my gpustack", ("a b", "c d"))),
         (["[Service]\nExecStart=/bin/a x\\"], Command("/bin/a", ("x",))),
+        # Two backslashes are one character and no continuation.
+        (["[Service]\nExecStart=/bin/a b \\\\\nWorkingDirectory=/srv\n"], Command("/bin/a", ("b", "\\"), "/srv")),
+        # No line ends for systemd: form feed, Unicode's line separator. But NUL and a lone carriage return are.
+        (["[Service]\nExecStart=/bin/a x\fy\u2028z\n"], Command("/bin/a", ("x\fy\u2028z",))),
+        (["[Service]\rExecStart=/bin/a x\0WorkingDirectory=/srv\n\r"], Command("/bin/a", ("x",), "/srv")),
+        (["\ufeff[Service]\n ExecStart = /bin/a x\n"], Command("/bin/a", ("x",))),
+        (["[ Service ]\nExecStart=/bin/a x\n"], None),
         (["[Service]\nExecStart=/bin/a\n", "[Service]\nExecStart=\nExecStart=/bin/b x\n"], Command("/bin/b", ("x",))),
         (["[Service]\nExecStart=/bin/a\n", "[Service]\nExecStart=\n"], None),
         (["[Service]\nExecStart=-!/bin/a x\n"], Command("/bin/a", ("x",))),

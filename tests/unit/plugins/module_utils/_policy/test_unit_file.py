@@ -14,6 +14,7 @@ import typing as t
 
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.unit_file import (
+    assignments,
     find_variable,
     split_words,
     strip_variable,
@@ -120,6 +121,12 @@ def test_a_byte_order_mark_hides_nothing():
 def test_bytes_that_are_no_text_are_kept():
     text = service(f"ExecStart=/bin/\udcff\nEnvironment={NAME}=1\n")
     assert strip_variable(text, NAME) == (service("ExecStart=/bin/\udcff\n"), (3,))
+
+
+def test_assignments_of_some_keys_in_their_order():
+    text = service("A = x \\\n# no\n  y \nB=1\nA=\nC=2\n[Other]\nA=3\n")
+    assert [(found.key, found.value) for found in assignments(text, ("A", "C"))] == [("A", "x    y"), ("A", ""), ("C", "2")]
+    assert list(assignments(text, ())) == []
 
 
 def test_the_line_is_where_the_word_begins():
