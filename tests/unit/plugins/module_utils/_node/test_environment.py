@@ -382,7 +382,8 @@ def test_a_service_is_not_restarted_again_for_what_a_restart_did_not_cure(wrappe
         run(host, service, restart=restart)
     assert str(caught.value) == (
         f"the service was restarted, and {what}: something that this module does not govern decides it (UnsetEnvironment=,"
-        " a wrapper script, a package's unit; node_info lists the places). It is not restarted for that again until one of its files changes"
+        " a wrapper script, a package's unit; node_info lists the places)."
+        " It is not restarted for that again until one of its files changes"
     )
     assert service.restarts == 1
 
