@@ -46,3 +46,6 @@ for path in "$source"/playbooks/*.yml; do
     [ -e "$path" ] || continue
     ansible-playbook --inventory localhost, --syntax-check "metalfleet.gpustack.$(basename "$path" .yml)"
 done
+
+echo "== defaults for the action group"
+ansible-playbook --inventory localhost, --connection local "$source/tests/tools/action_group.yml"

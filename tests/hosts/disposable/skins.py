@@ -197,6 +197,8 @@ def _compile_library(work: pathlib.Path, base: pathlib.Path) -> None:
                 "chroot",
                 str(base),
                 "/usr/bin/python3",
+                # Whatever PYTHON… variables the caller has: PYTHONPYCACHEPREFIX would put the byte code elsewhere.
+                "-I",
                 "-m",
                 "compileall",
                 "-q",
