@@ -12,8 +12,8 @@ version_added: 1.0.0
 author:
   - The metalfleet.gpustack contributors (!UNKNOWN)
 description:
-  - Merges variables into C(/etc/default/gpustack), brings the service's own copy of them (the launchd property list on
-    macOS) to the same state, and restarts the service once if it runs with something else.
+  - Brings our variables in C(/etc/default/gpustack) to exactly what is given, brings the service's own copy of them (the
+    launchd property list on macOS) to the same state, and restarts the service once if it runs with something else.
   - Takes C(GGML_METAL_NO_RESIDENCY) out of every place where it can hide. The mere presence of that variable keeps Metal
     from holding model weights in memory, which is one of the two causes of gpustack#1907 (a model that answers at 0.07
     tokens per second). The places are the file, in every spelling; other C(EnvironmentFile=) of the unit; unit files and
@@ -34,6 +34,8 @@ options:
   variables:
     description:
       - Variables and their values. Text and whole numbers are taken; put V(true), V(1.0) and V(null) in quotes.
+      - This and O(secrets) and O(content) are the whole of what is ours. A variable that an earlier run wrote and that is
+        given no longer is removed.
       - The values appear in diffs. Use O(secrets) for those that must not.
     type: dict
     default: {}
@@ -93,6 +95,8 @@ options:
     description:
       - The label of the launchd job or the name of the systemd unit. By default C(ai.gpustack) on macOS and C(gpustack)
         on Linux.
+      - A service that is named here has to exist. Where there is none of the default name, only the file is governed, and
+        a warning says so.
     type: str
 extends_documentation_fragment:
   - metalfleet.gpustack.attributes
@@ -114,7 +118,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Take the residency variable out of every place, and nothing else
+- name: Take the residency variable out of every place, and any variable that an earlier run of this module wrote
   metalfleet.gpustack.environment:
 
 - name: Set two variables and a token
@@ -218,7 +222,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.environm
     restart_reasons,
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import find_installation
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import Installation, find_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.probe import read_is_virtual
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_plan import make_plan
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_request import (
@@ -226,8 +230,9 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.enviro
     desired_present,
     parse_mode,
 )
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, GpustackError, HostError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import decide
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.versions import support
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -246,13 +251,24 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    host = Host()
     try:
-        result, warnings = run(module.params, Host(), module.check_mode)
+        result, warnings = run(module.params, host, module.check_mode)
+    except HostError as exc:
+        module.fail_json(msg=str(exc) if host.effective_uid() == 0 else f"{exc}; this needs root: say `become: true`")
     except GpustackError as exc:
         module.fail_json(msg=str(exc))
     for warning in warnings:
         module.warn(warning)
     module.exit_json(**result)
+
+
+def why_not_governed(installation: Installation, service_name: str | None) -> str:
+    """Why this GPUStack, or the service that was named, is none for this collection; empty where it is one."""
+    if service_name is not None and installation.kind == "none":
+        return f"service_name: there is no service {installation.label_or_unit} on this host; correct the name, or leave it out"
+    answer = support(installation.gpustack_version)
+    return answer.reason if answer.supported is False else ""
 
 
 def run(params: t.Mapping[str, t.Any], host: Host, check_mode: bool) -> tuple[dict[str, t.Any], list[str]]:
@@ -271,7 +287,12 @@ def run(params: t.Mapping[str, t.Any], host: Host, check_mode: bool) -> tuple[di
             params["unmanaged"] == "keep",
             parse_mode(params["mode"]),
         )
+    if not params["path"].startswith("/"):
+        raise BadInputError(f"path: {params['path']} is relative; write it from / on")
     installation = find_installation(host, params["service_name"], params["path"])
+    refusal = why_not_governed(installation, params["service_name"])
+    if refusal:
+        raise BadInputError(refusal)
     sources = Sources.of(host, installation, params["path"], params["follow"])
     seen = observe(host, sources)
     plan = make_plan(seen.observed, desired)
@@ -282,14 +303,21 @@ def run(params: t.Mapping[str, t.Any], host: Host, check_mode: bool) -> tuple[di
         "changed": bool(plan.changes) or restart_now,
         "path": seen.observed.main_file.path,
         "changes": [change.as_dict() for change in plan.changes],
-        "residency": {"remove": desired.remove_residency, "reason": residency.reason},
+        "residency": {
+            "remove": desired.remove_residency,
+            "reason": residency.reason if params["state"] == "present" else "state is absent: only what is ours is given up",
+        },
         "applied": not check_mode,
         "restarted": restart_now,
         "restart_pending": bool(reasons) and not restart_now,
         "restart_reasons": list(reasons),
-        "diff": plan.diffs(),
+        "diff": plan.diffs(reasons if restart_now else ()),
     }
     doubts = [residency.reason] if residency.uncertain else []
+    if sources.service is None:
+        doubts.append(f"no service {installation.label_or_unit} was found, so only {result['path']} was looked at")
+    if result["restart_pending"]:
+        doubts.append(f"a restart is pending ({'; '.join(reasons)}); restart: now does it, or docs/environment.md says how")
     warnings = dict.fromkeys([*doubts, *installation.warnings, *seen.warnings, *plan.warnings, *unproved])
     return result, list(warnings)
 

@@ -298,7 +298,7 @@ def _copying_problem(value: str) -> str:
     if re.match(r"-[neE]+\Z", value):
         return "echo takes it for an option"
     if "&" in value or "<" in value or "]]>" in value:
-        return "it is copied into XML without escaping and breaks the property list"
+        return "its `&`, `<` or `]]>` is copied into XML without escaping, which breaks the property list"
     if not is_valid_utf8(value):
         return "it is not valid UTF-8"
     if any((ord(char) < 0x20 and char != "\t") or 0x7F <= ord(char) <= 0x9F for char in value):

@@ -124,11 +124,13 @@ class Plan:
     wanted: t.Mapping[str, str]
     forbidden: frozenset[str]
 
-    def diffs(self) -> list[dict[str, str]]:
-        """All changes in the form that Ansible prints."""
+    def diffs(self, restart_reasons: t.Sequence[str]) -> list[dict[str, str]]:
+        """All changes in the form that Ansible prints, the restart for these reasons (none: no restart) among them."""
         found = [write.as_diff() for write in self.writes]
         if self.unset_manager_variable:
             found.append(_diff("the service manager's environment", f"{RESIDENCY_VARIABLE}=(not shown)\n", ""))
+        if restart_reasons:
+            found.append(_diff("the service", "", "".join(f"restarted: {reason}\n" for reason in restart_reasons)))
         return found
 
 
@@ -249,7 +251,8 @@ class _Planner:
                 self.warnings.append(self.blocked[-1])
                 continue
             self.changes += [Change("unit_file", file.path, "removed", name, line) for line in lines]
-            self._write(file, env_readers.encode(after), None, 0o644, after)
+            shown = "".join(f"line {line}: {name}=(not shown)\n" for line in lines)
+            self.writes.append(Write(file.path, env_readers.encode(after), None, 0o644, shown, ""))
             self.restart_reasons.append(f"{file.path} changes, and systemd reads it when the service starts")
 
     def plan_order(self, observed: Observed, main_text: t.Optional[str]) -> None:

@@ -59,19 +59,19 @@ def parse_job(text: str) -> Job:
     fields: t.Dict[str, str] = {}
     blocks: t.Dict[str, t.Dict[str, str]] = {}
     block: t.Optional[str] = None
-    variable = ""
+    variable: t.Optional[str] = None
     warnings: t.List[str] = []
     # Not splitlines(): a value may hold a form feed or a Unicode line separator.
     for line in text.rstrip("\n").split("\n"):
         if block is not None:
             if line == "\t}":
-                block = None
+                block = variable = None
             elif block in _ENVIRONMENT_BLOCKS:
                 variable = _read_variable(line, blocks[block], variable)
             continue
         opened = _BLOCK.match(line)
         if opened is not None:
-            block, variable = opened.group("name"), ""
+            block = opened.group("name")
             if block in _ENVIRONMENT_BLOCKS:
                 blocks.setdefault(block, {})
             continue
@@ -110,13 +110,13 @@ def parse_disabled(text: str) -> t.Optional[t.Dict[str, bool]]:
     return {match.group("label"): words[match.group("value")] for match in found if match and match.group("value") in words}
 
 
-def _read_variable(line: str, environment: t.Dict[str, str], last: str) -> str:
+def _read_variable(line: str, environment: t.Dict[str, str], last: t.Optional[str]) -> t.Optional[str]:
     """Put a line of an environment block where it belongs; the name of the variable that may go on in the next line."""
     found = _VARIABLE.match(line)
     if found is not None:
         environment[found.group("name")] = found.group("value") or ""
         return found.group("name")
-    if last:
+    if last is not None:
         # launchd prints values as they are, so a value of several lines goes on without indentation.
         environment[last] += "\n" + line
     return last

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import posixpath
 import re
 import typing as t
 
@@ -112,7 +113,7 @@ def builtin_slot(
         return Slot(BUILTIN, f"{_pinned_folder(bin_dir, own, True)}/llama-box", f"llama-box-{own}")
     if default_target is None:
         return None
-    return Slot(BUILTIN, f"{default_target}/llama-box", default_target.rsplit("/", 1)[-1])
+    return Slot(BUILTIN, f"{default_target}/llama-box", posixpath.basename(default_target))
 
 
 def builtin_folder_version(name: str) -> t.Optional[str]:
@@ -155,7 +156,7 @@ def pinned_found(bin_dir: str, folder: str, names: t.Iterable[str]) -> t.List[Sl
 def parse_versions_file(data: bytes) -> t.Tuple[t.Dict[str, str], str]:
     """What versions.json records, and what is wrong with it ("" where nothing is)."""
     try:
-        content = json.loads(data.decode("utf-8"))
+        content = json.loads(data.decode())
     except (ValueError, RecursionError):
         return {}, "it is not JSON, so GPUStack downloads its builtin tools again when it starts"
     if not isinstance(content, dict):

@@ -61,12 +61,12 @@ def parse_stat_ppid(text: str) -> t.Optional[int]:
 
 def parse_cmdline(data: bytes) -> str:
     """The command from /proc/PID/cmdline; empty for a kernel thread or a zombie."""
-    return b" ".join(data.rstrip(b"\0").split(b"\0")).decode("utf-8", "surrogateescape").strip()
+    return data.replace(b"\0", b" ").decode(errors="surrogateescape").strip()
 
 
 def parse_environ(data: bytes) -> t.Optional[t.Dict[str, str]]:
     """The variables from /proc/PID/environ; None where the process wrote something else over them."""
-    entries = (entry.partition("=") for entry in data.decode("utf-8", "surrogateescape").split("\0"))
+    entries = (entry.partition("=") for entry in data.decode(errors="surrogateescape").split("\0"))
     variables: t.Dict[str, str] = {}
     for name, equals, value in entries:
         # The first of two assignments is the one that getenv(3) finds.

@@ -105,9 +105,9 @@ def unit_command(texts: t.Sequence[str], unit_name: str) -> t.Optional[Command]:
         # The second word is only what the program sees as its own name.
         del words[1:2]
     words = [_expand(word, unit_name) for word in words]
-    folders = unit_values(texts, "WorkingDirectory")
-    folder = _expand(folders[-1].lstrip("-"), unit_name) if folders else "/"
-    return Command(words[0], tuple(words[1:]), folder if folder.startswith("/") else "/")
+    folders = [_expand(value.lstrip("-"), unit_name) for value in unit_values(texts, "WorkingDirectory")]
+    folder = folders[-1] if folders and folders[-1].startswith("/") else "/"
+    return Command(words[0], tuple(words[1:]), folder)
 
 
 def unit_environment(texts: t.Sequence[str], unit_name: str) -> t.Dict[str, str]:
@@ -148,13 +148,13 @@ def config_values(text: str) -> t.Tuple[t.Dict[str, str], t.List[str]]:
             continue
         key, value = match.group("key"), (match.group("value") or "").strip()
         if value[:1] in ('"', "'"):
-            end = value.find(value[0], 1)
-            if end < 0 or "\\" in value:
+            quoted, closing, _rest = value[1:].partition(value[0])
+            if not closing or "\\" in value:
                 unclear.append(key)
             else:
-                values[key] = value[1:end]
+                values[key] = quoted
             continue
-        value = re.split(r"(?:^|\s)#", value, maxsplit=1)[0].strip()
+        value = re.split(r"(?:^|\s)#", value)[0].strip()
         if value[:1] in tuple("|>&*!{[%@`"):
             unclear.append(key)
         elif value not in ("", "~", "null"):
@@ -165,7 +165,7 @@ def config_values(text: str) -> t.Tuple[t.Dict[str, str], t.List[str]]:
 def config_lines(text: str, variable: str) -> t.List[int]:
     """The 1-based lines of a YAML file that name a variable outside of comments."""
     pattern = re.compile(rf"(?<![A-Za-z0-9_]){re.escape(variable)}(?![A-Za-z0-9_])")
-    lines = (re.split(r"(?:^|\s)#", line, maxsplit=1)[0] for line in text.splitlines())
+    lines = (re.split(r"(?:^|\s)#", line)[0] for line in text.splitlines())
     return [number for number, line in enumerate(lines, start=1) if pattern.search(line)]
 
 
@@ -185,19 +185,23 @@ def settings(command: Command, environment: t.Mapping[str, str], config: t.Mappi
                 return value
         return None
 
-    data_dir = _absolute(command, setting("data-dir"), DEFAULT_DATA_DIR)
+    def folder(name: str, default: str) -> str:
+        value = setting(name)
+        return _absolute(command, default if value is None else value)
+
+    data_dir = folder("data-dir", DEFAULT_DATA_DIR)
     port = setting("port")
     return Settings(
         data_dir=data_dir,
-        bin_dir=_absolute(command, setting("bin-dir"), f"{data_dir}/bin"),
+        bin_dir=folder("bin-dir", f"{data_dir}/bin"),
         config_file=config_file_of(command, environment),
         port=int(port) if port is not None and re.fullmatch(r"\d{1,5}", port) else None,
     )
 
 
-def _absolute(command: Command, value: t.Optional[str], default: str = "/") -> str:
+def _absolute(command: Command, path: str) -> str:
     """GPUStack uses os.path.abspath, so a relative path counts from the service's working directory."""
-    return posixpath.normpath(posixpath.join(command.working_directory, default if value is None else value))
+    return posixpath.normpath(posixpath.join(command.working_directory, path))
 
 
 def _words(value: str) -> t.List[str]:
@@ -207,5 +211,5 @@ def _words(value: str) -> t.List[str]:
 def _expand(word: str, unit_name: str) -> str:
     """The specifiers that name the unit itself; install.sh writes %N. The others would need the manager."""
     name = unit_name.rsplit(".", 1)[0]
-    known = {"%%": "%", "%n": unit_name, "%N": name, "%p": name.split("@", 1)[0]}
+    known = {"%%": "%", "%n": unit_name, "%N": name, "%p": name.partition("@")[0]}
     return re.sub(r"%[%nNp]", lambda match: known[match.group()], word)

@@ -100,8 +100,8 @@ def series(text: t.Optional[str]) -> t.Optional[t.Tuple[int, int]]:
 
 def support(gpustack_version: t.Optional[str]) -> Support:
     """Whether this collection is made for a GPUStack version. A release candidate counts as its release."""
-    numbers = series(gpustack_version)
-    if numbers is None:
+    version, numbers = parse(gpustack_version), series(gpustack_version)
+    if version is None or numbers is None:
         what = f"GPUStack's version {gpustack_version!r} says nothing" if gpustack_version else "GPUStack's version is not known"
         return Support(None, f"{what}; this collection is made for {OLDEST_SUPPORTED} to {NEWEST_KNOWN}, check that it is one of these")
     name = f"GPUStack {str(gpustack_version).strip().lstrip('vV')}"
@@ -123,11 +123,6 @@ def support(gpustack_version: t.Optional[str]) -> Support:
             f"{name} is not supported: the newest that this collection knows is {NEWEST_KNOWN}; "
             "look for a newer release of this collection, or install that GPUStack",
         )
-    if parse(gpustack_version) != Version(_release(gpustack_version)):
+    if version != Version(version.release):
         return Support(True, f"{name} is not a plain release; it is treated like the release it belongs to")
     return Support(True)
-
-
-def _release(text: t.Optional[str]) -> t.Tuple[int, ...]:
-    version = parse(text)
-    return version.release if version else ()

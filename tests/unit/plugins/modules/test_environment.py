@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import plistlib
 import typing as t
 
@@ -99,6 +100,8 @@ def test_content() -> None:
 
 def test_path() -> None:
     mac = Mac()
+    with pytest.raises(BadInputError, match=r"^path: default/gpustack is relative; write it from / on$"):
+        run(mac, path="default/gpustack")
     assert run(mac, path="/etc/default/other", variables={"A": "1"})["path"] == "/etc/default/other"
     assert mac.text() is None
     assert mac.text("/etc/default/other") is not None
@@ -166,6 +169,7 @@ def test_restart_never_is_pending_until_somebody_restarts() -> None:
         result = run(mac, restart="never")
         assert (result["restarted"], result["restart_pending"], mac.bootouts()) == (False, True, 0)
         assert result["restart_reasons"]
+        assert any(warning.startswith("a restart is pending (") for warning in result["warnings"])
     result = run(mac, restart="now")
     assert (result["changed"], result["restarted"], result["restart_pending"], mac.bootouts()) == (True, True, False, 1)
     assert run(mac)["changed"] is False
@@ -185,8 +189,36 @@ def test_a_job_that_died_and_was_started_again_still_has_to_be_loaded_anew() -> 
 
 def test_service_name() -> None:
     mac = Mac({RESIDENCY: "1"})
-    result = run(mac, service_name="com.example.other")
-    assert (result["changed"], mac.plist()) == (False, {RESIDENCY: "1"})
+    with pytest.raises(BadInputError, match=r"^service_name: there is no service com\.example\.other on this host; correct the name"):
+        run(mac, service_name="com.example.other")
+    assert mac.plist() == {RESIDENCY: "1"}
+    assert run(mac, service_name="ai.gpustack")["changed"] is True
+
+
+def test_a_host_without_gpustack_gets_the_file_and_a_warning() -> None:
+    mac = Mac()
+    mac.remove(PLIST)
+    result = run(mac, variables={"A": "1"})
+    assert mac.text() == BLOCK % (b" (new file)", b"A=1\n")
+    assert "no service ai.gpustack was found, so only /etc/default/gpustack was looked at" in result["warnings"]
+
+
+def test_a_version_that_is_not_supported_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    mac = Mac({RESIDENCY: "1"})
+    found = environment.find_installation(mac)  # type: ignore[arg-type]
+    newer = dataclasses.replace(found, gpustack_version="2.0.1")
+    monkeypatch.setattr(environment, "find_installation", lambda *_arguments: newer)
+    with pytest.raises(BadInputError, match=r"^GPUStack 2\.0\.1 is not supported: since GPUStack 2 there is no llama-box"):
+        run(mac)
+    assert mac.plist() == {RESIDENCY: "1"}
+
+
+def test_the_diff_tells_of_the_restart() -> None:
+    mac = Mac({RESIDENCY: "1"})
+    diff = run(mac, check_mode=True)["diff"]
+    assert diff[-1]["after_header"] == "the service"
+    assert f"restarted: the running service still has {RESIDENCY}\n" in diff[-1]["after"]
+    assert [part["after_header"] for part in run(mac, check_mode=True, restart="never")["diff"]] == [PLIST]
 
 
 def test_state_absent() -> None:

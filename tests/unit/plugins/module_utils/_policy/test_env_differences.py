@@ -31,7 +31,13 @@ CONTINUED = "systemd before 254 takes it for a part of the comment above, which 
         ("A=1", [(1, "only systemd reads it as it stands; for install.sh the last line has no line end")]),
         (
             "B=1\nA=a&b\n",
-            [(2, "only systemd reads it as it stands; for install.sh it is copied into XML without escaping and breaks the property list")],
+            [
+                (
+                    2,
+                    "only systemd reads it as it stands; for install.sh its `&`, `<` or `]]>` is copied into XML without escaping,"
+                    " which breaks the property list",
+                )
+            ],
         ),
         ("A=x\\y\n", [(1, "only systemd reads it as it stands; for install.sh its backslash is interpreted by echo and printf")]),
         (" A=1\n", [(1, f"only systemd reads it as it stands; for install.sh {NO_NAME}")]),

@@ -250,7 +250,7 @@ def test_a_refused_reading_has_no_variables() -> None:
     }
 
 
-XML = "it is copied into XML without escaping and breaks the property list"
+XML = "its `&`, `<` or `]]>` is copied into XML without escaping, which breaks the property list"
 BACKSLASH = "its backslash is interpreted by echo and printf"
 CONTROL = "it holds a control character"
 OPTION = "echo takes it for an option"

@@ -52,6 +52,11 @@ def test_an_output_that_ends_within_a_block_is_incomplete():
     assert job.warnings == ("launchctl print ends within its block `environment`",)
 
 
+@pytest.mark.parametrize("value", ["1 ", "MAX", ""])
+def test_only_the_end_of_the_last_line_is_no_part_of_it(value):
+    assert parse_job(f"\tenvironment = {{\n\t\tA => {value}\n").environment == {"A": value}
+
+
 def test_an_output_that_ends_before_the_jobs_own_block_is_incomplete():
     job = parse_job("system/x = {\n\tstate = running\n\tinherited environment = {\n\t\tA => 1\n\t}\n")
     assert job.environment == {"A": "1"}
@@ -60,6 +65,8 @@ def test_an_output_that_ends_before_the_jobs_own_block_is_incomplete():
 
 def test_a_line_before_the_first_variable_belongs_to_none():
     assert parse_job("\tenvironment = {\nlost\n\t\tA => 1\n\t}\n").environment == {"A": "1"}
+    two = "\tinherited environment = {\n\t\tA => 1\n\t}\n\tenvironment = {\nlost\n\t\tB => 2\n\t}\n"
+    assert parse_job(two).environment == {"A": "1", "B": "2"}
 
 
 def test_an_output_without_an_environment_shows_none():
@@ -81,6 +88,9 @@ def test_a_number_that_is_none_is_told():
     job = parse_job("\tstate = running\n\tpid = many\n\texit timeout = 5\n")
     assert job.pid is None
     assert job.warnings == ("launchctl print shows `pid = many`, which is no number",)
+    job = parse_job("\tstate = running\n\texit timeout = long\n")
+    assert job.exit_timeout_seconds is None
+    assert job.warnings == ("launchctl print shows `exit timeout = long`, which is no number",)
 
 
 @pytest.mark.parametrize(

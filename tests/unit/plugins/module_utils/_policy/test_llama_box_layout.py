@@ -13,6 +13,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import
 THIRD_PARTY = "/venv/lib/python3.11/site-packages/gpustack/third_party/bin"
 BIN_DIR = "/var/lib/gpustack/bin"
 DEFAULT = f"{THIRD_PARTY}/llama-box/llama-box-v0.0.171-darwin-arm64-mps"
+NOT_JSON = "it is not JSON, so GPUStack downloads its builtin tools again when it starts"
 
 
 def test_files_of_gpustack() -> None:
@@ -107,6 +108,11 @@ def test_pinned_slot(gpustack: str, pin: str, only_static: bool, expected: str) 
     assert slot == layout.Slot("pinned", expected, "", pin)
 
 
+def test_static_builds_only_is_not_the_default() -> None:
+    assert layout.pinned_slot("0.7.1", BIN_DIR, "v0.0.168") == layout.pinned_slot("0.7.1", BIN_DIR, "v0.0.168", False)
+    assert layout.runs_builtin("0.7.1", "v0.0.171") is True
+
+
 @pytest.mark.parametrize(
     ("gpustack", "pin", "only_static", "expected"),
     [
@@ -150,12 +156,17 @@ def test_versions_file() -> None:
 
 @pytest.mark.parametrize(
     ("data", "problem"),
-    [(b"", "not JSON"), (b"{", "not JSON"), (b"\xff\xfe", "not JSON"), (b"[" * 100000, "not JSON"), (b"[1]", "no JSON object")],
+    [
+        (b"", NOT_JSON),
+        (b"{", NOT_JSON),
+        (b"\xff\xfe", NOT_JSON),
+        ("{}".encode("utf-16"), NOT_JSON),
+        (b"[" * 100000, NOT_JSON),
+        (b"[1]", "it holds no JSON object, so GPUStack cannot start its worker with it"),
+    ],
 )
 def test_a_broken_versions_file_is_said_to_be_one(data: bytes, problem: str) -> None:
-    values, said = layout.parse_versions_file(data)
-    assert values == {}
-    assert problem in said
+    assert layout.parse_versions_file(data) == ({}, problem)
 
 
 def test_version_output(fixtures_dir: pathlib.Path) -> None:

@@ -30,8 +30,8 @@ def test_ps():
 
 
 def test_commands_by_pid():
-    text = "lost\n  812 /bin/a b\n 1000 /bin/c A=1\n2 B=3\n1001\nsecond line\n\n"
-    assert parse_ps_commands(text) == {812: "/bin/a b", 1000: "/bin/c A=1", 2: "B=3", 1001: "\nsecond line"}
+    text = "lost\n  812 /bin/a b\n 1000 /bin/c A=1\n2 B=3\n1001 /bin/d\nsecond line\n\nthird\n"
+    assert parse_ps_commands(text) == {812: "/bin/a b", 1000: "/bin/c A=1", 2: "B=3", 1001: "/bin/d\nsecond line\nthird"}
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_cmdline():
 
 
 def test_environ():
-    data = b"PATH=/usr/bin\0GGML_METAL_NO_RESIDENCY=\0A=b=c\0LINES=1\n2\0A=second\0noise\0=x\0"
-    assert parse_environ(data) == {"PATH": "/usr/bin", NAME: "", "A": "b=c", "LINES": "1\n2"}
+    data = b"PATH=/usr/bin\0GGML_METAL_NO_RESIDENCY=\0A=b=c\0LINES=1\n2\0BYTE=\xff\0A=second\0noise\0=x\0"
+    assert parse_environ(data) == {"PATH": "/usr/bin", NAME: "", "A": "b=c", "LINES": "1\n2", "BYTE": "\udcff"}
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\0\0", b"gpustack_worker\0\0\0", b"tack start --a=1\0\0"])
@@ -72,6 +72,7 @@ COMMAND = "/var/lib/gpustack/bin/llama-box --port 40001"
     [
         (f"{COMMAND} PATH=/usr/bin {NAME}=1 HOME=/", COMMAND, True),
         (f"{COMMAND} {NAME}=", COMMAND, True),
+        (f"{COMMAND} {NAME}=a=b", COMMAND, True),
         (f"{COMMAND} PATH=/usr/bin HOME=/var/root", COMMAND, False),
         (f"{COMMAND} XPC_SERVICE_NAME=ai.gpustack", COMMAND, False),
         (f"{COMMAND} PATH=/usr/bin {NAME}X=1 X{NAME}=1", COMMAND, False),
@@ -84,6 +85,7 @@ COMMAND = "/var/lib/gpustack/bin/llama-box --port 40001"
         (f"/usr/bin/env {NAME}=1 sleep", f"/usr/bin/env {NAME}=1 sleep", None),
         # The process changed between the two looks.
         (f"/bin/new PATH=/usr/bin {NAME}=1", "/bin/old", True),
+        (f"/bin/new {NAME}=1", "/bin/old --port 40001 --host 127.0.0.1", True),
     ],
 )
 def test_a_variable_behind_the_command(with_environment, command, expected):

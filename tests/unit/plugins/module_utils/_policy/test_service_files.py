@@ -105,10 +105,26 @@ def test_a_unit_of_install_sh(fixtures_dir: pathlib.Path) -> None:
         (["[Service]\nExecStart=/opt/%p/%N/%n 100%%\n"], Command("/opt/gpustack/gpustack@b/gpustack@b.service", ("100%",))),
         (["[Service]\nExecStart=/bin/a\nWorkingDirectory=-/srv/%p\n"], Command("/bin/a", (), "/srv/gpustack")),
         (["[Service]\nExecStart=/bin/a\nWorkingDirectory=~\n"], Command("/bin/a")),
+        (["[Service]\nExecStart=/bin/a\nWorkingDirectory=X/srv\n"], Command("/bin/a")),
     ],
 )
 def test_unit_command(texts: list[str], expected: Command | None) -> None:
     assert service_files.unit_command(texts, "gpustack@b.service") == expected
+
+
+@pytest.mark.parametrize(
+    ("unit_name", "expected"),
+    [("gpu.b.service", "gpu.b gpu.b"), ("gpu.b@c.service", "gpu.b@c gpu.b"), ("gpu@b@c.service", "gpu@b@c gpu")],
+)
+def test_the_names_of_a_unit(unit_name: str, expected: str) -> None:
+    command = service_files.unit_command(["[Service]\nExecStart=/bin/a %N %p\n"], unit_name)
+    assert command is not None
+    assert " ".join(command.arguments) == expected
+
+
+def test_only_a_dash_is_no_part_of_the_path_of_an_environment_file() -> None:
+    texts = ["[Service]\nEnvironmentFile=-/etc/a\nEnvironmentFile=X/etc/b\n"]
+    assert service_files.unit_environment_files(texts, "gpustack.service") == ["/etc/a", "X/etc/b"]
 
 
 def test_the_environment_of_a_unit() -> None:
@@ -151,7 +167,10 @@ def test_config_values(fixtures_dir: pathlib.Path) -> None:
         ("data_dir:\ndata_dir: ~\ndata_dir: null\ndata_dir: # nothing\n", {}, []),
         ("data_dir:/a\n", {}, []),
         ("data_dir: |\n  /a\nbin_dir: *x\n", {}, ["data_dir", "bin_dir"]),
+        ("data_dir: Xserve/a\n", {"data_dir": "Xserve/a"}, []),
         ("data_dir: '/a\n", {}, ["data_dir"]),
+        ("data_dir: ''\n", {"data_dir": ""}, []),
+        ('data_dir: "/a" # not "/b"\n', {"data_dir": "/a"}, []),
         ('data_dir: "\\x41"\n', {}, ["data_dir"]),
     ],
 )

@@ -74,11 +74,14 @@ def test_the_managers_environment(services):
         ('a""', ["a"]),
         ('"" b', ["", "b"]),
         ("$'a b' c", ["a b", "c"]),
+        ("a $'b c'", ["a", "b c"]),
+        ("DISPLAY=:0 XAUTHORITY=/x", ["DISPLAY=:0", "XAUTHORITY=/x"]),
         ("$HOME $", ["$HOME", "$"]),
         ('"open', ['"open']),
         ("$'open", ["$'open"]),
         (r'"\303\251"', ["Ã©"]),
         (r'"\x"', ["x"]),
+        ('"a\\\nb"', ["a\nb"]),
     ],
 )
 def test_quotes(text, words):

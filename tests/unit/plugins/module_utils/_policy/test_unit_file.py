@@ -137,6 +137,7 @@ def test_words_are_unescaped_as_in_c():
     words, is_sound = split_words(r"""a\tb "c\"\s\x41\u00e9\U0001F600\101" 'd'e \\ """)
     assert is_sound
     assert [word.text for word in words] == ["a\tb", 'c" Aé😀A', "de", "\\"]
+    assert [word.text for word in split_words(r"\x01 \u20ac \U0010ffff \377")[0]] == ["\x01", "€", "\U0010ffff", "ÿ"]
     assert [word.text for word in split_words(r"\A\n", unescape=False)[0]] == ["An"]
 
 
