@@ -167,7 +167,7 @@ def _without(assignment: Assignment, name: str, text: str) -> str:
     kept: t.List[t.Tuple[_Line, str]] = []
     start = 0
     for line in assignment.lines:
-        kept.append((line, _cut(line.content, start, assignment.words, name)))
+        kept.append((line, _cut(line, start, assignment.words, name)))
         start += len(line.content)
     # A line goes when nothing but its continuation is left of it; the first one holds the key, so it always stays.
     staying = [(line, content) for line, content in kept if content == line.content or content.strip(_BLANKS + "\\")]
@@ -189,17 +189,17 @@ def _comments_between(assignment: Assignment, text: str) -> t.List[t.Tuple[int, 
     ]
 
 
-def _cut(content: str, start: int, words: t.Iterable[Word], name: str) -> str:
+def _cut(line: _Line, start: int, words: t.Iterable[Word], name: str) -> str:
     """One line of an assignment without the variable. start: where the line begins in the joined text."""
-    backslash = "\\" if _Line(0, 0, content, "").is_continued else ""
-    body = content[: len(content) - len(backslash)]
+    backslash = "\\" if line.is_continued else ""
+    body = line.content[: len(line.content) - len(backslash)]
     for word in reversed([word for word in words if _names(word, name)]):
-        begin, end = max(word.start - start, 0), min(word.end - start, len(body))
-        if begin >= len(body) or end <= 0:
-            continue
-        before, after = body[:begin], body[end:].lstrip(_BLANKS)
-        body = before + after if after or backslash else before.rstrip(_BLANKS)
-    if body.lstrip(_BLANKS)[:1] in tuple(_COMMENTS) and body + backslash != content:
+        begin, end = max(word.start - start, 0), word.end - start
+        # Not one of an earlier line. One of a later line takes nothing away: there is a backslash, and body ends before begin.
+        if end > 0:
+            before, after = body[:begin], body[end:].lstrip(_BLANKS)
+            body = before + after if after or backslash else before.rstrip(_BLANKS)
+    if body.lstrip(_BLANKS)[:1] in tuple(_COMMENTS) and body + backslash != line.content:
         # What stood behind the variable must not become a comment, which would take the words behind it away.
         body = '"" ' + body
     return body + backslash

@@ -14,6 +14,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.env_re
 from ansible_collections.metalfleet.gpustack.tests.unit.properties import PROPERTY, file_bytes
 from hypothesis import given
 
+XML = "its `&`, `<` or `]]>` is copied into XML without escaping, which breaks the property list"
 NO_NAME = "what stands before its `=` is not a name that a variable can have"
 CR = "systemd starts a new line at a carriage return; install.sh does not"
 CONTINUED = "systemd before 254 takes it for a part of the comment above, which ends with a backslash"
@@ -34,8 +35,7 @@ CONTINUED = "systemd before 254 takes it for a part of the comment above, which 
             [
                 (
                     2,
-                    "only systemd reads it as it stands; for install.sh its `&`, `<` or `]]>` is copied into XML without escaping,"
-                    " which breaks the property list",
+                    "only systemd reads it as it stands; for install.sh " + XML,
                 )
             ],
         ),

@@ -30,8 +30,8 @@ def test_ps():
 
 
 def test_commands_by_pid():
-    text = "lost\n  812 /bin/a b\n 1000 /bin/c A=1\n2 B=3\n1001 /bin/d\nsecond line\n\nthird\n"
-    assert parse_ps_commands(text) == {812: "/bin/a b", 1000: "/bin/c A=1", 2: "B=3", 1001: "/bin/d\nsecond line\nthird"}
+    text = "lost\n  812 /bin/a b\n 1000 /bin/c A=1\n2 B=3\n1001 /bin/d\nsecond line\n\nthird\n1002\n"
+    assert parse_ps_commands(text) == {812: "/bin/a b", 1000: "/bin/c A=1", 2: "B=3", 1001: "/bin/d\nsecond line\nthird", 1002: ""}
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,11 @@ def test_a_whole_unit(fixtures_dir):
         (f"Environment=A=1 {NAME}=1\n", "Environment=A=1\n"),
         (f"Environment=A=1   {NAME}=1  \n", "Environment=A=1\n"),
         (f"Environment=A=1  {NAME}=1\tB=2\n", "Environment=A=1  B=2\n"),
+        # A blank that systemd does not know as one belongs to the word.
+        (f"Environment={NAME}=1 \u00a0A=1\n", "Environment=\u00a0A=1\n"),
+        (f"Environment=A=1\u00a0 {NAME}=1\n", "Environment=A=1\u00a0\n"),
+        (f"Environment=A=1 \\\n{NAME}=1 \u00a0\n", "Environment=A=1 \\\n\u00a0\n"),
+        (f"Environment=A=1\u00a0\\\n{NAME}=1\n", "Environment=A=1\u00a0\n"),
         # Every spelling of the word.
         (f'Environment="{NAME}=a b" A=1\n', "Environment=A=1\n"),
         (f"Environment='{NAME}=' A=1\n", "Environment=A=1\n"),
@@ -68,6 +73,7 @@ def test_a_whole_unit(fixtures_dir):
         (f"Environment={NAME}=1 \\\n  B=2\n", "Environment=\\\n  B=2\n"),
         (f"Environment=A=1 {NAME}=1\\\nB=2\n", "Environment=A=1 \\\nB=2\n"),
         (f'Environment="{NAME}=1 \\\n  2" B=2\n', "Environment=\\\nB=2\n"),
+        (f'Environment="{NAME}=1 \\\n" B=2\n', "Environment=\\\nB=2\n"),
         (f"Environment=A=1 \\\n\\\n{NAME}=1\n", "Environment=A=1 \\\n\n"),
         (f"Environment=A=1 \\\n{NAME}=1 \\", "Environment=A=1 \\\n"),
         # Comments between continued lines are no part of them, and stay.
