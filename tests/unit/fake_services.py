@@ -201,7 +201,6 @@ class FakeSystemd(MemoryHost):
             "UnitFileState": "enabled",
             "FragmentPath": "/etc/systemd/system/gpustack.service",
             "DropInPaths": "",
-            "NeedDaemonReload": "no",
             "InvocationID": f"{self._pid:032x}",
             "Result": "exit-code" if self.fails else "success",
             "ExecMainStatus": "3" if self.fails else "0",
@@ -217,7 +216,6 @@ class FakeSystemd(MemoryHost):
         return CommandResult(0, "", "")
 
     def _do_daemon_reload(self) -> CommandResult:
-        self.properties["NeedDaemonReload"] = "no"
         return CommandResult(0, "", "")
 
     def _do_restart(self, _unit: str) -> CommandResult:

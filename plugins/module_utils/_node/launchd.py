@@ -76,7 +76,7 @@ class Launchd:
         return bool(state.known)
 
     def loaded_environment(self) -> SeenEnvironment:
-        """What launchd gives the job, its own variables (LAUNCHD_VARIABLES) and those of `launchctl setenv` included."""
+        """What launchd gives the job, its own variables (XPC_SERVICE_NAME and others) and those of `launchctl setenv` included."""
         try:
             job = self._job()
         except ServiceError as exc:

@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
 
 PROPERTIES = (
     "LoadState,ActiveState,SubState,MainPID,ExecMainStartTimestampMonotonic,UnitFileState,FragmentPath,DropInPaths,"
-    "EnvironmentFiles,NeedDaemonReload,InvocationID,Result,ExecMainStatus"
+    "EnvironmentFiles,InvocationID,Result,ExecMainStatus"
 )
 
 _COMMAND_SECONDS = 30.0
@@ -141,14 +141,6 @@ class Systemd:
 
     def _start_failure(self, shown: Shown) -> str:
         return f"{self._unit} does not keep running after it was started ({_outcome(shown)}); `journalctl -u {self._unit}` may say why"
-
-    @property
-    def needs_daemon_reload(self) -> bool:
-        """Whether systemd sees that the unit's files have changed since it read them.
-
-        v252 does not see a drop-in whose folder is new as well; unit_paths() does.
-        """
-        return self._show().text("NeedDaemonReload") == "yes"
 
     def unit_paths(self) -> t.Tuple[str, ...]:
         """The unit's file and its drop-ins, in the order in which systemd applies them.

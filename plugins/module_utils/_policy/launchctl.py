@@ -16,9 +16,6 @@ import dataclasses
 import re
 import typing as t
 
-# Put into every job's environment by launchd and libxpc; no property list names them, so a comparison leaves them out.
-LAUNCHD_VARIABLES = frozenset({"XPC_SERVICE_NAME", "XPC_FLAGS", "OSLogRateLimit", "MallocSpaceEfficient"})
-
 # In the order in which launchd prints and applies them, the last one winning. "inherited" is that of the domain, where
 # `launchctl setenv` puts its variables. "default environment" is left out: it holds launchd's own PATH and nothing else.
 _ENVIRONMENT_BLOCKS = ("global environment", "inherited environment", "controller-supplied environment", "environment")

@@ -8,7 +8,6 @@ import pathlib
 
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.launchctl import (
-    LAUNCHD_VARIABLES,
     parse_disabled,
     parse_job,
 )
@@ -42,7 +41,8 @@ def test_the_environment_is_that_of_launchd_the_domain_and_the_job_the_job_winni
         "export GGML_X": "2",
         "XPC_SERVICE_NAME": "ai.gpustack",
     }
-    assert set(job.environment) & LAUNCHD_VARIABLES == {"OSLogRateLimit", "XPC_SERVICE_NAME"}
+    by_launchd = {"XPC_SERVICE_NAME", "XPC_FLAGS", "OSLogRateLimit", "MallocSpaceEfficient"}
+    assert set(job.environment) & by_launchd == {"OSLogRateLimit", "XPC_SERVICE_NAME"}
 
 
 def test_an_output_that_ends_within_a_block_is_incomplete():
