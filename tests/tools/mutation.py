@@ -37,6 +37,7 @@ CONFIGURATION = """
 [tool.mutmut]
 source_paths = [{sources}]
 also_copy = ["{collection}"]
+pytest_add_cli_args = ["--hypothesis-seed=0"]
 pytest_add_cli_args_test_selection = ["{collection}/tests/unit/plugins/module_utils/_policy"]
 """
 

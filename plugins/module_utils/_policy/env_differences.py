@@ -59,7 +59,7 @@ def _why_only_copied(copied: env_readers.Entry, entries: tuple[env_readers.Entry
     if not content:
         return "it holds only spaces, which install.sh takes for a variable"
     for entry in entries:
-        if entry.start < copied.start < entry.end:
+        if copied.start in range(entry.start, entry.end):
             return f"systemd takes it for a part of the value that starts on line {entry.line}; install.sh for a variable"
     return "systemd takes it for a comment; install.sh knows only comments that start the line with #"
 

@@ -63,12 +63,12 @@ class Reading:
 
 def decode(data: bytes) -> str:
     """The file's text; bytes that are not UTF-8 survive the way there and back."""
-    return data.decode("utf-8", "surrogateescape")
+    return data.decode(errors="surrogateescape")
 
 
 def encode(text: str) -> bytes:
     """The reverse of decode()."""
-    return text.encode("utf-8", "surrogateescape")
+    return text.encode(errors="surrogateescape")
 
 
 def is_valid_name(name: str) -> bool:
@@ -83,7 +83,7 @@ def read(text: str, reader: str) -> Reading:
 
 def line_of(text: str, offset: int) -> int:
     """The 1-based number of the line on which an offset lies."""
-    return text.count("\n", 0, offset) + 1
+    return text[:offset].count("\n") + 1
 
 
 def is_valid_utf8(text: str) -> bool:
@@ -105,8 +105,7 @@ class _SystemdParser:
         self.entries: t.List[Entry] = []
         self.state = self.pre_key
         self.start = 0
-        self.key = ""
-        self.value = ""
+        self.key = self.value = ""
         # Where in the value its trailing unquoted whitespace starts; None where it does not end in any.
         self.trailing: t.Optional[int] = None
 

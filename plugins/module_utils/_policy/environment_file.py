@@ -26,6 +26,7 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
 # The begin marker remembers what was added in front of it, so that giving up the block gives back the very same bytes.
 _BEGIN_PATTERN = re.compile(re.escape(_BEGIN) + r"(?: \((new file|after (\d) added line ends?)\))?[ \t\r]*\Z")
 _END_PATTERN = re.compile(re.escape(_END) + r"[ \t\r]*\Z")
+_PROBE = "METALFLEET_PROBE=1\n"
 
 # `export X`, `declare -x X`, `typeset -x X`, quotes around the name, `+=`, a byte order mark: none of them makes a
 # variable for systemd, but install.sh copies some, and all of them mean that somebody wants the variable set.
@@ -92,6 +93,16 @@ class _Rest:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Begun:
+    """A block whose end was not met yet: the line of its begin marker, what that remembers, and the block's lines so far."""
+
+    line: int
+    is_new: bool
+    added: int
+    lines: t.List[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Split:
     """A file without our block: the rest, what the block held, and what was amiss."""
 
@@ -153,7 +164,7 @@ def merge(
     if not keep_unmanaged:
         kept = [line for char, line in zip(rest.text, rest.lines) if not char.isspace()]
         changes += [Change("removed", "(a line that is not ours)", line) for line in sorted(set(kept))]
-        rest = _Rest("", [])
+        rest.cut(0, len(rest.text))
 
     result: t.Optional[str] = rest.text
     if wanted:
@@ -176,9 +187,9 @@ def _of_names(reading: env_readers.Reading, names: t.Collection[str]) -> t.List[
     return [entry for entry in reading.entries if spelled_name(entry.key) in names]
 
 
-def _first_found(text: str, names: t.Collection[str], reader: str) -> t.List[env_readers.Entry]:
-    """The assignments that the first reading finds which finds any: those of two readings may overlap."""
-    return next((found for found in (_of_names(reading, names) for reading in _readings(text, reader)) if found), [])
+def _first_found(text: str, names: t.Collection[str], reader: str) -> t.Optional[t.List[env_readers.Entry]]:
+    """The assignments that the first reading finds which finds any (None: none does): those of two readings may overlap."""
+    return next((found for found in (_of_names(reading, names) for reading in _readings(text, reader)) if found), None)
 
 
 def _refuse_if_ignored(text: str, reader: str) -> None:
@@ -195,10 +206,7 @@ def _split(text: str) -> _Split:
     outside: t.List[str] = []
     numbers: t.List[int] = []
     block: t.List[str] = []
-    pending: t.List[str] = []
-    begin: t.Optional[int] = None
-    is_new = False
-    added = 0
+    begun: t.Optional[_Begun] = None
     position: t.Optional[int] = None
     made_by_us = False
     added_at_end = 0
@@ -213,31 +221,30 @@ def _split(text: str) -> _Split:
         bare = line.rstrip("\n")
         match = _BEGIN_PATTERN.match(bare)
         if match:
-            if begin is not None:
-                warnings.append(_unpaired("begins", begin))
-                keep(pending, begin + 1)
-            begin, pending = number, []
-            is_new, added = match.group(1) == "new file", int(match.group(2) or 0)
+            if begun is not None:
+                warnings.append(_unpaired("begins", begun.line))
+                keep(begun.lines, begun.line + 1)
+            begun = _Begun(number, match.group(1) == "new file", int(match.group(2) or 0), [])
         elif _END_PATTERN.match(bare):
-            if begin is None:
+            if begun is None:
                 warnings.append(_unpaired("ends", number))
                 continue
-            made_by_us |= is_new
-            added_at_end = added
+            made_by_us |= begun.is_new
+            added_at_end = begun.added
             position = len(numbers) if position is None else position
-            block += pending
-            begin, pending = None, []
-        elif begin is not None:
-            pending.append(line)
+            block += begun.lines
+            begun = None
+        elif begun is not None:
+            begun.lines.append(line)
         else:
             keep([line], number)
             # What follows the block stays on a line of its own, so the line ends we added stay as well.
             added_at_end = 0
-    if begin is not None:
-        warnings.append(_unpaired("begins", begin))
-        keep(pending, begin + 1)
+    if begun is not None:
+        warnings.append(_unpaired("begins", begun.line))
+        keep(begun.lines, begun.line + 1)
     rest = _Rest("".join(outside), numbers, position)
-    if added_at_end and rest.text.endswith("\n" * added_at_end):
+    if rest.text.endswith("\n" * added_at_end):
         rest.cut(len(rest.text) - added_at_end, len(rest.text))
     return _Split(rest, "".join(block), made_by_us, tuple(warnings))
 
@@ -250,22 +257,22 @@ def _insert(rest: _Rest, wanted: str, is_new: bool) -> str:
     """Put the block where both readers take its lines for what they are."""
     position = len(rest.text) if rest.position is None else rest.position
     head, tail = rest.text[:position], rest.text[position:]
-    for added in range(3):
-        end = len(head) + added
-        starts = _last_starts(head + "\n" * added)
-        if all(start == end for start in starts):
+    for added in ("", "\n", "\n\n"):
+        starts = _last_starts(head + added)
+        if all(start == len(head + added) for start in starts):
             break
     else:
         line = rest.lines[min(starts)]
         raise BadInputError(
             f"line {line} opens a quote that is never closed, so systemd would take every line below for its value: close the quote"
         )
-    note = " (new file)" if is_new else f" (after {added} added line end{'s' if added > 1 else ''})" if added and not tail else ""
-    return f"{head}{chr(10) * added}{_BEGIN}{note}\n{wanted}{_END}\n{tail}"
+    note = " (new file)" if is_new else f" (after {len(added)} added line end{'s' if len(added) > 1 else ''})" if added and not tail else ""
+    return f"{head}{added}{_BEGIN}{note}\n{wanted}{_END}\n{tail}"
 
 
 def _last_starts(head: str) -> t.List[int]:
     """Where the last assignment starts for each reader when one more line follows head: at its end, where it is taken for a line."""
-    probe = head + "METALFLEET_PROBE=1\n"
-    readings = [*_readings(probe, env_readers.SYSTEMD), *_readings(probe, env_readers.INSTALL_SH)]
-    return [max((entry.start for entry in reading.entries), default=-1) for reading in readings]
+    probe = head + _PROBE
+    readings = [*_readings(probe, env_readers.SYSTEMD), env_readers.read_install_sh(probe)]
+    # Where a reading has none, the line became a part of a comment in head, so head does not end at 0.
+    return [max([0, *(entry.start for entry in reading.entries)]) for reading in readings]

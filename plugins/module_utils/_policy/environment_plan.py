@@ -8,12 +8,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import env_readers, env_view, environment_file
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.env_differences import find_differences
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_state import (
+    Change,
+    Desired,
+    Observed,
+    Plan,
+    TextFile,
+    Write,
+)
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.property_list import PropertyList
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import RESIDENCY_VARIABLE
@@ -21,117 +28,6 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.unit_f
 
 # Units of a package or of the vendor are not the administrator's to edit: the next upgrade would bring the line back.
 _EDITABLE_UNIT_FOLDERS = ("/etc/", "/run/")
-
-
-@dataclasses.dataclass(frozen=True)
-class Desired:
-    """What is asked for. variables: all of them, by name; lines: our block; secrets: the names whose values are never shown."""
-
-    variables: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
-    lines: tuple[str, ...] = ()
-    secrets: frozenset[str] = frozenset()
-    remove_residency: bool = True
-    keep_unmanaged: bool = True
-    mode: t.Optional[int] = None
-
-    def secret_lines(self) -> frozenset[str]:
-        """The lines of the block that set a secret."""
-        return frozenset(line for line in self.lines if line.partition("=")[0] in self.secrets)
-
-    def open_lines(self) -> frozenset[str]:
-        """The lines of the block that may be shown."""
-        return frozenset(self.lines) - self.secret_lines()
-
-
-@dataclasses.dataclass(frozen=True)
-class TextFile:
-    """A file as found: its path with links followed, its text (None: absent), and its permission bits (None: absent)."""
-
-    path: str
-    text: t.Optional[str]
-    mode: t.Optional[int] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Observed:
-    """The environment of a node as found.
-
-    reader: who reads the main file on this host. other_files: further EnvironmentFile= of the unit. read_order: the paths
-    of all that the unit reads, the last one winning; the main file is not among them where the unit does not name it. live: the
-    environment that the service was loaded with, None where it holds none or cannot be seen. live_is_complete: whether
-    it has no more variables than that. manager_has_residency: None where that cannot be seen.
-    """
-
-    reader: str
-    main_file: TextFile
-    other_files: tuple[TextFile, ...] = ()
-    read_order: tuple[str, ...] = ()
-    unit_files: tuple[TextFile, ...] = ()
-    plist_file: t.Optional[TextFile] = None
-    plist: t.Optional[PropertyList] = None
-    live: t.Optional[t.Mapping[str, str]] = None
-    live_is_complete: bool = True
-    manager_has_residency: t.Optional[bool] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Write:
-    """A file to be written (data None: removed), and how the change is shown in a diff."""
-
-    path: str
-    data: t.Optional[bytes]
-    mode: t.Optional[int]
-    mode_if_new: int
-    shown_before: str
-    shown_after: str
-
-    def as_diff(self) -> dict[str, str]:
-        """The change in the form that Ansible prints."""
-        return _diff(self.path, self.shown_before, self.shown_after)
-
-
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """One change, for people: resource (environment_file, plist, unit_file, manager_environment), where, action, name, line."""
-
-    resource: str
-    where: str
-    action: str
-    name: str
-    line: t.Optional[int] = None
-
-    def as_dict(self) -> dict[str, t.Any]:
-        """The change as module return value."""
-        return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """All that is to be done, in this order: writes, unset_manager_variable, and a restart where there are reasons.
-
-    dropped: variables that the service had from us or from the main file, and is not given any more.
-    blocked: what would make a restart useless.
-    wanted, forbidden: variables that must and must not be in the environment of the service once it was restarted.
-    """
-
-    writes: tuple[Write, ...]
-    unset_manager_variable: bool
-    changes: tuple[Change, ...]
-    restart_reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
-    dropped: tuple[str, ...]
-    blocked: tuple[str, ...]
-    wanted: t.Mapping[str, str]
-    forbidden: frozenset[str]
-
-    def diffs(self, restart_reasons: t.Sequence[str]) -> list[dict[str, str]]:
-        """All changes in the form that Ansible prints, the restart for these reasons (none: no restart) among them."""
-        found = [write.as_diff() for write in self.writes]
-        if self.unset_manager_variable:
-            found.append(_diff("the service manager's environment", f"{RESIDENCY_VARIABLE}=(not shown)\n", ""))
-        if restart_reasons:
-            found.append(_diff("the service", "", "".join(f"restarted: {reason}\n" for reason in restart_reasons)))
-        return found
 
 
 def make_plan(observed: Observed, desired: Desired) -> Plan:
@@ -171,15 +67,15 @@ def _vanished(observed: Observed, text: t.Optional[str]) -> set[str]:
     """The variables that the service was given by the main file, ours or not, and is not given any more."""
     if observed.main_file.path not in observed.read_order:
         return set()
-    before, after = (env_readers.read_systemd(one or "").variables() for one in (observed.main_file.text, text))
+    before, after = (_variables(one) for one in (observed.main_file.text, text))
     return set(before) - set(after)
 
 
-def fingerprint(observed: Observed, reasons: t.Sequence[str]) -> str:
-    """A digest of these reasons for a restart and of all files that the service's environment comes from."""
+def fingerprint(observed: Observed) -> str:
+    """A digest of all files that the service's environment comes from."""
     files = [observed.main_file, *observed.other_files, *observed.unit_files, observed.plist_file]
     texts = [(file.path, file.text) for file in files if file is not None]
-    return hashlib.sha256(repr((texts, tuple(reasons))).encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(repr(texts).encode()).hexdigest()
 
 
 def live_reasons(
@@ -239,21 +135,22 @@ class _Planner:
             self.restart_reasons.append(f"{file.path} changes, and systemd reads it when the service starts")
 
     def plan_unit_file(self, file: TextFile) -> None:
-        for name in sorted(self.remove):
-            after, lines = strip_variable(file.text or "", name)
-            if not lines:
-                continue
-            if not file.path.startswith(_EDITABLE_UNIT_FOLDERS):
-                self.blocked.append(
-                    f"{file.path}: line {lines[0]} sets {name}, but the file belongs to a package;"
-                    f" add a drop-in with `UnsetEnvironment={name}` or change the package"
-                )
-                self.warnings.append(self.blocked[-1])
-                continue
-            self.changes += [Change("unit_file", file.path, "removed", name, line) for line in lines]
-            shown = "".join(f"line {line}: {name}=(not shown)\n" for line in lines)
-            self.writes.append(Write(file.path, env_readers.encode(after), None, 0o644, shown, ""))
-            self.restart_reasons.append(f"{file.path} changes, and systemd reads it when the service starts")
+        if file.text is None or not self.remove:
+            return
+        after, lines = strip_variable(file.text, RESIDENCY_VARIABLE)
+        if not lines:
+            return
+        if not file.path.startswith(_EDITABLE_UNIT_FOLDERS):
+            self.blocked.append(
+                f"{file.path}: line {lines[0]} sets {RESIDENCY_VARIABLE}, but the file belongs to a package;"
+                f" add a drop-in with `UnsetEnvironment={RESIDENCY_VARIABLE}` or change the package"
+            )
+            self.warnings.append(self.blocked[-1])
+            return
+        self.changes += [Change("unit_file", file.path, "removed", RESIDENCY_VARIABLE, line) for line in lines]
+        shown = "".join(f"line {line}: {RESIDENCY_VARIABLE}=(not shown)\n" for line in lines)
+        self.writes.append(Write(file.path, env_readers.encode(after), None, 0o644, shown, ""))
+        self.restart_reasons.append(f"{file.path} changes, and systemd reads it when the service starts")
 
     def plan_order(self, observed: Observed, main_text: t.Optional[str]) -> None:
         """Find out what would keep the wanted variables from the service, whatever we write."""
@@ -264,7 +161,7 @@ class _Planner:
         texts = {file.path: file.text for file in observed.other_files} | {path: main_text}
         effective: dict[str, tuple[str, str]] = {}
         for source in observed.read_order:
-            effective.update({name: (value, source) for name, value in env_readers.read_systemd(texts[source] or "").variables().items()})
+            effective.update({name: (value, source) for name, value in _variables(texts[source]).items()})
         for name, wanted in self.desired.variables.items():
             value, source = effective[name]
             if value != wanted:
@@ -328,8 +225,8 @@ def _shown_key(key: str) -> str:
 
 def _systemd_variables(text: t.Optional[str]) -> tuple[dict[str, str], dict[str, str]]:
     """What systemd makes of the text, from 254 on and before: the text does not tell which of them will read it."""
-    return env_readers.read_systemd(text or "").variables(), env_readers.read_systemd(text or "", comment_continues=True).variables()
+    return _variables(text), _variables(text, comment_continues=True)
 
 
-def _diff(header: str, before: str, after: str) -> dict[str, str]:
-    return {"before_header": header, "after_header": header, "before": before, "after": after}
+def _variables(text: t.Optional[str], comment_continues: bool = False) -> dict[str, str]:
+    return {} if text is None else env_readers.read_systemd(text, comment_continues).variables()

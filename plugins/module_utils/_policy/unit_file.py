@@ -61,20 +61,20 @@ class _Line:
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """A line of [Service] with its continuations, comments between them left out. joined: what systemd makes of them.
+    """A line of [Service] with its continuations, comments between them left out.
 
-    words: those of the value, with their places in joined; value_is_sound: whether all of it could be split.
+    words: those of the value, with their places in what systemd joins the lines to; value_is_sound: whether all of it
+    could be split.
     """
 
     key: str
     value: str
     lines: t.Tuple[_Line, ...]
-    joined: str
     words: t.Tuple[Word, ...]
     value_is_sound: bool
 
     def line_number(self, index: int) -> int:
-        """On which line of the file a character of joined stands."""
+        """On which line of the file a character of the joined lines stands."""
         ends = itertools.accumulate(len(line.content) for line in self.lines)
         return next(line.number for line, end in zip(self.lines, ends) if index < end)
 
@@ -89,17 +89,14 @@ def strip_variable(text: str, name: str) -> t.Tuple[str, t.Tuple[int, ...]]:
 
     An assignment that nothing remains of goes as a whole: left empty it would take back all that stand before it.
     """
-    parts: t.List[str] = []
-    taken = 0
-    for assignment in assignments(text, _KEYS):
-        if not _lines_of(assignment, name):
-            continue
-        start = assignment.lines[0].offset
-        parts.append(text[taken:start])
-        # Comments between continued lines are part of the text from start to taken, but not of the assignment.
-        taken = assignment.lines[-1].next_offset
-        parts.append(_without(assignment, name, text))
-    return "".join([*parts, text[taken:]]), find_variable(text, name)
+    after = text
+    # From the last one on, so that the offsets of the others stay true.
+    for assignment in reversed(list(assignments(text, _KEYS))):
+        if _lines_of(assignment, name):
+            # Comments between continued lines are part of the text from start to end, but not of the assignment.
+            start, end = assignment.lines[0].offset, assignment.lines[-1].next_offset
+            after = after[:start] + _without(assignment, name, text) + after[end:]
+    return after, find_variable(text, name)
 
 
 def split_words(value: str, unescape: bool = True) -> t.Tuple[t.Tuple[Word, ...], bool]:
@@ -127,10 +124,8 @@ def _word(value: str, start: int, unescape: bool) -> t.Optional[Word]:
             if taken is None:
                 return None
             text, index = text + taken[0], taken[1]
-        elif char == quote:
-            quote = ""
-        elif char in "\"'" and not quote:
-            quote = char
+        elif char == quote or (char in "\"'" and not quote):
+            quote = "" if quote else char
         else:
             text += char
     return None if quote else Word(text, start, index)
@@ -185,7 +180,7 @@ def _comments_between(assignment: Assignment, text: str) -> t.List[t.Tuple[int, 
     return [
         (line.number, line.content + line.end)
         for line in _physical_lines(text[first.offset : last.next_offset], first.number, first.offset)
-        if line.is_comment and line.number not in {own.number for own in assignment.lines}
+        if line.is_comment
     ]
 
 
@@ -220,7 +215,7 @@ def assignments(text: str, keys: t.Container[str]) -> t.Iterator[Assignment]:
         shift = len(key) + len(equals)
         words, is_sound = split_words(value, _KEYS.get(name, True))
         moved = tuple(Word(word.text, word.start + shift, word.end + shift) for word in words)
-        yield Assignment(name, value.strip(_BLANKS), lines, joined, moved, is_sound)
+        yield Assignment(name, value.strip(_BLANKS), lines, moved, is_sound)
 
 
 def _logical_lines(text: str) -> t.Iterator[t.Tuple[_Line, ...]]:

@@ -57,6 +57,7 @@ CONTINUED = "systemd before 254 takes it for a part of the comment above, which 
         ),
         ("A=1\nB=2\nA=3\nA=4\n", [(n, "A was set on line 1 already: systemd takes the last, install.sh copies both") for n in (3, 4)]),
         ("export A=1\nB=1\nB=2\n", [(3, "B was set on line 2 already: systemd takes the last, install.sh copies both")]),
+        ("; B=1\nA=1\n", [(1, "systemd takes it for a comment; install.sh knows only comments that start the line with #")]),
         ("A=1\n; B=1\n", [(2, "systemd takes it for a comment; install.sh knows only comments that start the line with #")]),
         # What is no assignment is set by none of them, however often.
         ("export A=1\nexport A=2\n", []),

@@ -189,6 +189,7 @@ def test_lines_of_others_stay_and_only_they(lines: t.List[str], reader: str, new
         ("A=1", f"A=1\n{BEGIN} (after 1 added line end)\n{WRITTEN}{END}\n"),
         ("A=1\\", f"A=1\\\n\n{BEGIN} (after 2 added line ends)\n{WRITTEN}{END}\n"),
         ("A=1\\\n", f"A=1\\\n\n{BEGIN} (after 1 added line end)\n{WRITTEN}{END}\n"),
+        ("#", f"#\n{BEGIN} (after 1 added line end)\n{WRITTEN}{END}\n"),
         ("# c\\\n", f"# c\\\n\n{BEGIN} (after 1 added line end)\n{WRITTEN}{END}\n"),
         ("A=1\r", f"A=1\r\n{BEGIN} (after 1 added line end)\n{WRITTEN}{END}\n"),
         ("  ", f"  \n{BEGIN} (after 1 added line end)\n{WRITTEN}{END}\n"),
@@ -254,6 +255,8 @@ def test_a_line_written_below_a_block_after_an_unfinished_line_stays_a_line(read
         (f"MANAGED_A=\r{BEGIN}\nB=1\n", "B=1\n"),
         (f"{BEGIN}\rMANAGED_A=1\n\n{END}\rMANAGED_A=1\n\nB=1\n", "B=1\n"),
         (f"B=1\nC=1\nMANAGED_A=\r{END}\n{RESIDENCY}=1\n", "B=1\nC=1\n"),
+        # What systemd takes for a part of a value stays, though install.sh does not.
+        (f"B='\n{RESIDENCY}=1\n'\nMANAGED_A=\r{END}\n", f"B='\n{RESIDENCY}=1\n'\n"),
     ],
 )
 def test_a_line_that_becomes_a_marker_goes_too(text: str, kept: str) -> None:

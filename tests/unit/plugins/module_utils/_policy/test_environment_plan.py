@@ -12,15 +12,14 @@ import typing as t
 
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.env_readers import INSTALL_SH, SYSTEMD, decode, encode
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_plan import (
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_plan import fingerprint, make_plan
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_state import (
     Change,
     Desired,
     Observed,
     Plan,
     TextFile,
     Write,
-    fingerprint,
-    make_plan,
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.property_list import PropertyList, parse
@@ -278,6 +277,11 @@ def test_a_secret_that_changes_in_the_plist_is_seen_and_not_shown() -> None:
     assert (write.shown_before, write.shown_after) == ("A=(not shown)\nS=(secret)\n", "A=1\nS=(secret)\n")
 
 
+def test_a_plist_that_is_not_there_is_not_made() -> None:
+    plan = make_plan(dataclasses.replace(mac(None, {}), plist_file=TextFile(PLIST, None), plist=None), WANTED)
+    assert [write.path for write in plan.writes] == [FILE]
+
+
 def test_keys_that_install_sh_made_of_a_secret_s_lines_are_not_shown() -> None:
     plan = make_plan(mac(None, {"s3cr/3t": "", "A": "0"}), WANTED)
     assert [write.shown_before for write in plan.writes if write.path == PLIST] == ["(a key that is no name)=(not shown)\nA=(not shown)\n"]
@@ -334,6 +338,15 @@ def test_the_variable_goes_from_the_administrator_s_units() -> None:
         assert plan.changes == (Change("unit_file", path, "removed", RESIDENCY, 3),)
         assert plan.restart_reasons == (f"{path} {STARTS}",)
         assert plan.warnings == ()
+
+
+def test_every_line_of_a_unit_that_sets_the_variable_is_told() -> None:
+    text = f"[Service]\nEnvironment={RESIDENCY}=1\nEnvironment=X=1\nPassEnvironment={RESIDENCY}\n"
+    plan = make_plan(linux(DONE, unit_files=(TextFile(UNIT, text),)), WANTED)
+    (write,) = plan.writes
+    assert (write.data, write.shown_after) == (b"[Service]\nEnvironment=X=1\n", "")
+    assert write.shown_before == f"line 2: {RESIDENCY}=(not shown)\nline 4: {RESIDENCY}=(not shown)\n"
+    assert [change.line for change in plan.changes] == [2, 4]
 
 
 @pytest.mark.parametrize("path", ["/usr/lib/systemd/system/gpustack.service", "/lib/systemd/system/x.service"])
@@ -414,10 +427,10 @@ def test_what_was_not_seen_of_the_running_service_is_not_missing() -> None:
 
 def test_the_diff_of_everything() -> None:
     plan = make_plan(linux(f"{RESIDENCY}=1\n{DONE}", manager_has_residency=True), WANTED)
-    file, manager = plan.diffs(())
+    file, manager = plan.diffs()
     assert (file["before_header"], manager["before"], manager["after"]) == (FILE, f"{RESIDENCY}=(not shown)\n", "")
     assert manager["before_header"] == manager["after_header"] == "the service manager's environment"
-    assert make_plan(linux(DONE), WANTED).diffs(()) == []
+    assert make_plan(linux(DONE), WANTED).diffs() == []
 
 
 # Of everything.
@@ -436,7 +449,7 @@ def test_nothing_that_is_reported_shows_a_value_of_others_or_a_secret(data: byte
     observed = linux(text, live=live, unit_files=(unit,), other_files=(TextFile(OTHER, text),)) if on_linux else mac(text, environment)
     try:
         plan = make_plan(observed, desired)
-        reported = repr((plan.changes, plan.restart_reasons, plan.warnings, plan.diffs(())))
+        reported = repr((plan.changes, plan.restart_reasons, plan.warnings, plan.diffs()))
     except BadInputError as exc:
         reported = str(exc)
     assert "CANARY" not in reported
@@ -510,15 +523,14 @@ def test_what_the_service_is_not_given_any_more_is_told() -> None:
     assert make_plan(mac(text, {"A": "1", "B": "2"}), Desired({"A": "1"}, ("A=1",), keep_unmanaged=False)).dropped == ("B",)
 
 
-def test_the_fingerprint_tells_every_file_and_reason() -> None:
+def test_the_fingerprint_tells_every_file() -> None:
     same = [linux("A=1\n", unit_files=(UNIT_FILE,)) for _time in range(2)]
-    prints = {fingerprint(one, ("x",)) for one in same}
+    prints = {fingerprint(one) for one in same}
     assert len(prints) == 1
     others = [
-        fingerprint(linux("A=2\n", unit_files=(UNIT_FILE,)), ("x",)),
-        fingerprint(linux("A=1\n", unit_files=(TextFile(UNIT_FILE.path, "[Unit]\n"),)), ("x",)),
-        fingerprint(linux("A=1\n", unit_files=(UNIT_FILE,), other_files=(TextFile(OTHER, "\udcff"),)), ("x",)),
-        fingerprint(same[0], ("y",)),
-        fingerprint(mac("A=1\n", {}), ("x",)),
+        fingerprint(linux("A=2\n", unit_files=(UNIT_FILE,))),
+        fingerprint(linux("A=1\n", unit_files=(TextFile(UNIT_FILE.path, "[Unit]\n"),))),
+        fingerprint(linux("A=1\n", unit_files=(UNIT_FILE,), other_files=(TextFile(OTHER, "\udcff"),))),
+        fingerprint(mac("A=1\n", {})),
     ]
-    assert len({*prints, *others}) == 6
+    assert len({*prints, *others}) == 5

@@ -9,12 +9,12 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_plan import Desired
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_request import (
     desired_absent,
     desired_present,
     parse_mode,
 )
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_state import Desired
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import RESIDENCY_VARIABLE, ResidencyDecision
 

@@ -79,8 +79,16 @@ def test_a_whole_unit(fixtures_dir):
         # Comments between continued lines are no part of them, and stay.
         (f"Environment=A=1 \\\n# why\n  {NAME}=1\nNext=1\n", "Environment=A=1\n# why\nNext=1\n"),
         (f"Environment={NAME}=1 \\\n; why\n\nNext=1\n", "; why\nNext=1\n"),
+        (f"Environment={NAME}=1 \\\n; why\n # and\n\nNext=1\n", "; why\n # and\nNext=1\n"),
         # A word that only stood behind it must not become a comment.
         (f"Environment=A=1 \\\n{NAME}=1 #B=2 C=3\n", 'Environment=A=1 \\\n"" #B=2 C=3\n'),
+        (f"Environment=A=1 \\\n  {NAME}=1 #B=2 C=3\n", 'Environment=A=1 \\\n""   #B=2 C=3\n'),
+        (f"Environment=A=1 \\\n{NAME}=1 \x0c#B=2\n", "Environment=A=1 \\\n\x0c#B=2\n"),
+        # A line on which anything but a backslash is left stays.
+        (f"Environment=A=1 \\\n{NAME}=1 X\n", "Environment=A=1 \\\nX\n"),
+        # What only looks like a section in part is none, and what systemd does not know as a blank is a part of the line.
+        (f"ExecCondition=/usr/bin/[ -e /a ]\nEnvironment={NAME}=1\n", "ExecCondition=/usr/bin/[ -e /a ]\n"),
+        (f"\x0c[Unit]\nEnvironment={NAME}=1\n", "\x0c[Unit]\n"),
         # What systemd ignores behind a broken quote or escape stays.
         (f'Environment={NAME}=1 "A=1\n', 'Environment="A=1\n'),
     ],
@@ -104,6 +112,7 @@ def test_it_is_taken_out(before, after):
         f"[Service]\n ; Environment={NAME}=1\n",
         f"[Service]\n# \\\nExecStart=/bin/env {NAME}=1\n",
         f"[Service]\nenvironment={NAME}=1\n",
+        f"[Service]\n\x0cEnvironment={NAME}=1\n",
         f"[Service]\nUnsetEnvironment={NAME}\n",
         f"[Service]\nEnvironment=X{NAME}=1 {NAME}X=1 A={NAME}=1\n",
         f'[Service]\nEnvironment="A=1 {NAME}=1"\n',
@@ -133,6 +142,9 @@ def test_assignments_of_some_keys_in_their_order():
     text = service("A = x \\\n# no\n  y \nB=1\nA=\nC=2\n[Other]\nA=3\n")
     assert [(found.key, found.value) for found in assignments(text, ("A", "C"))] == [("A", "x    y"), ("A", ""), ("C", "2")]
     assert list(assignments(text, ())) == []
+    (found,) = assignments(service("A = \u00a0\\x41 \u00a0 \n"), ("A",))
+    assert found.value == "\u00a0\\x41 \u00a0"
+    assert [word.text for word in found.words] == ["\u00a0A", "\u00a0"]
 
 
 def test_the_line_is_where_the_word_begins():
