@@ -16,11 +16,17 @@ import ctypes
 import errno
 import fcntl
 import os
-import re
 import stat
 import struct
 import typing as t
 
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import reason
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.temporary import (
+    discard,
+    flush_folder,
+    flush_to_disk,
+    temporary_name,
+)
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 
 # copyfile(3) of macOS: COPYFILE_ACL | COPYFILE_XATTR. Not COPYFILE_STAT: it copies st_flags too, and what is marked immutable
@@ -30,10 +36,15 @@ _COPYFILE_METADATA = 1 | 4
 # UF_IMMUTABLE, UF_APPEND, SF_IMMUTABLE, SF_APPEND of macOS's sys/stat.h, and how chflags(1) takes them away.
 _UNCHANGEABLE = {0x2: "nouchg", 0x4: "nouappnd", 0x20000: "noschg", 0x40000: "nosappnd"}
 
+# FS_IMMUTABLE_FL and FS_APPEND_FL of linux/fs.h with the letters of chattr(1), and FS_IOC_GETFLAGS of 64-bit machines.
+_UNCHANGEABLE_LINUX = {0x10: "i", 0x20: "a"}
+_GETFLAGS = 0x80086601
+
 _SELINUX = "security.selinux"
 # Digests of the content and its metadata: the kernel makes new ones, the old ones would be wrong.
 _INTEGRITY = ("security.ima", "security.evm")
 _ACL = "system.posix_acl_access"
+_DEFAULT_ACL = "system.posix_acl_default"
 # linux/posix_acl_xattr.h: a version, then entries of tag, permissions and id; the tags that mode bits speak of.
 _ACL_VERSION, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
 _ACL_USER_OBJ, _ACL_GROUP_OBJ, _ACL_MASK, _ACL_OTHER = 0x01, 0x04, 0x10, 0x20
@@ -45,15 +56,14 @@ def replace_file(path: str, data: bytes, mode_if_new: int, mode: t.Optional[int]
     At no time can anybody read the new content who may not read the new file. Raises HostError with the reason; the old file is
     then still in place and the new one is gone.
     """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.metalfleet")
+    temporary = ""
     created = False
     try:
         old = _lstat(path)
         if old is not None and not stat.S_ISREG(old.st_mode):
             raise HostError(f"{path} is not a regular file and is not replaced")
-        _refuse_unchangeable(path, old)
-        _remove_stale(folder, name)
+        refuse_unchangeable(path, old)
+        temporary = temporary_name(path)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         created = True
         with os.fdopen(descriptor, "wb") as file:
@@ -63,26 +73,18 @@ def replace_file(path: str, data: bytes, mode_if_new: int, mode: t.Optional[int]
                 mode = mode_if_new if old is None else stat.S_IMODE(old.st_mode)
             if old is not None:
                 os.fchown(descriptor, old.st_uid, old.st_gid)
-                _copy_attributes(path, temporary, descriptor, mode)
+                copy_attributes(path, temporary, descriptor, mode)
             # Once, and last: writing, a new owner and an ACL all change mode bits.
             os.fchmod(descriptor, mode)
-            _flush_to_disk(descriptor)
+            flush_to_disk(descriptor)
         os.rename(temporary, path)
         created = False
-        _flush_folder(folder)
+        flush_folder(os.path.dirname(path))
     except OSError as exc:
-        raise HostError(f"{path} cannot be written: {_reason(exc)}") from exc
+        raise HostError(f"{path} cannot be written: {reason(exc)}") from exc
     finally:
         if created:
-            _discard(temporary)
-
-
-def _reason(exc: OSError) -> str:
-    if exc.errno == errno.EACCES:
-        return f"{exc.strerror} (is `become: true` missing?)"
-    if exc.errno == errno.EPERM:
-        return f"{exc.strerror} (is it marked immutable, or protected by macOS?)"
-    return str(exc.strerror)
+            discard(temporary)
 
 
 def _lstat(path: str) -> t.Optional[os.stat_result]:
@@ -92,54 +94,40 @@ def _lstat(path: str) -> t.Optional[os.stat_result]:
         return None
 
 
-def _refuse_unchangeable(path: str, old: t.Optional[os.stat_result]) -> None:
-    flags = getattr(old, "st_flags", 0)
-    words = [word for flag, word in _UNCHANGEABLE.items() if flags & flag]
-    if words:
-        raise HostError(f"{path} is marked immutable or append-only: run `chflags {','.join(words)} {path}` first")
+def refuse_unchangeable(path: str, old: t.Optional[os.stat_result]) -> None:
+    """Raise HostError, saying how to change that, for what is marked so that not even root replaces it. old: its lstat."""
+    flags = getattr(old, "st_flags", None)
+    if old is None:
+        return
+    if flags is not None:
+        words = [word for flag, word in _UNCHANGEABLE.items() if flags & flag]
+        if words:
+            raise HostError(f"{path} is marked immutable or append-only: run `chflags {','.join(words)} {path}` first")
+    else:
+        flags = _linux_flags(path)
+        letters = "".join(letter for flag, letter in _UNCHANGEABLE_LINUX.items() if flags & flag)
+        if letters:
+            raise HostError(f"{path} is marked immutable or append-only: run `chattr -{letters} {path}` first")
 
 
-def _remove_stale(folder: str, name: str) -> None:
-    """Remove what processes that died, perhaps with our pid, left of the same file: it may hold secrets."""
+def _linux_flags(path: str) -> int:
+    answer = bytearray(struct.calcsize("l"))
     try:
-        names = os.listdir(folder)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        # A folder that may only be written to; whether the file can be replaced shows soon.
-        names = []
-    for found in names:
-        match = re.fullmatch(rf"\.{re.escape(name)}\.(\d+)\.metalfleet", found)
-        if match is None or not _is_dead(int(match.group(1))):
-            continue
-        try:
-            os.unlink(os.path.join(folder, found))
-        except OSError:
-            continue
-
-
-def _is_dead(pid: int) -> bool:
-    """Whether no other process has the pid."""
-    if pid == os.getpid():
-        return True
+        return 0
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:
-        pass
-    return False
+        fcntl.ioctl(descriptor, _GETFLAGS, answer)
+    except OSError:
+        # A file system without such flags.
+        return 0
+    finally:
+        os.close(descriptor)
+    return int(struct.unpack_from("I", answer)[0])
 
 
-def _discard(temporary: str) -> None:
-    """An append-only folder lets no name go again; then at least the content has to."""
-    for undo in (os.unlink, lambda path: os.truncate(path, 0)):
-        try:
-            undo(temporary)
-            return
-        except OSError:
-            continue
-
-
-def _copy_attributes(path: str, temporary: str, descriptor: int, mode: int) -> None:
+def copy_attributes(path: str, temporary: str, descriptor: int, mode: int) -> None:
+    """Give temporary, a file or folder that is open as descriptor, the ACL and the extended attributes of path."""
     copyfile = getattr(ctypes.CDLL(None, use_errno=True), "copyfile", None)
     if copyfile is not None:
         if copyfile(os.fsencode(path), os.fsencode(temporary), None, _COPYFILE_METADATA) != 0:
@@ -153,9 +141,10 @@ def _copy_attributes(path: str, temporary: str, descriptor: int, mode: int) -> N
             bounded = _bounded_acl(value, mode) if name == _ACL else value
             if name not in _INTEGRITY and present.get(name) != bounded:
                 _set_attribute(descriptor, name, bounded)
-        if _ACL in present and _ACL not in wanted:
-            # The folder's default ACL, which the mode's group bits would bring to life.
-            os.removexattr(descriptor, _ACL)
+        for name in (_ACL, _DEFAULT_ACL):
+            if name in present and name not in wanted:
+                # From the folder's default ACL; the mode's group bits would bring it to life.
+                os.removexattr(descriptor, name)
 
 
 def _attributes(file: t.Union[str, int]) -> t.Dict[str, bytes]:
@@ -187,25 +176,3 @@ def _bounded_acl(value: bytes, mode: int) -> bytes:
     group = _ACL_MASK if any(tag == _ACL_MASK for tag, _permissions, _id in entries) else _ACL_GROUP_OBJ
     bits = {_ACL_USER_OBJ: mode >> 6 & 7, group: mode >> 3 & 7, _ACL_OTHER: mode & 7}
     return head + b"".join(_ACL_ENTRY.pack(tag, bits.get(tag, permissions), who) for tag, permissions, who in entries)
-
-
-def _flush_to_disk(descriptor: int) -> None:
-    try:
-        # On macOS fsync(2) only reaches the drive's cache; F_FULLFSYNC is its man page's own advice.
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined,unused-ignore]
-    except (AttributeError, OSError):
-        # Not macOS, or a file system (network, FUSE) that does not know the call.
-        os.fsync(descriptor)
-
-
-def _flush_folder(folder: str) -> None:
-    """Make the rename itself durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as exc:
-        # Some file systems refuse to flush a folder; the rename has happened, only its durability is theirs.
-        if exc.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(descriptor)

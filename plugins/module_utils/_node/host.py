@@ -12,14 +12,17 @@ its n-th write.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import subprocess
 import time
 import typing as t
 
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import file_tree, regular_file, swap
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.atomic_file import replace_file
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.http_status import http_status
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.lock import hold
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import as_host_error
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
     CommandMissingError,
     CommandTimeoutError,
@@ -104,6 +107,10 @@ class Host:
         """0 for root."""
         return os.geteuid()
 
+    def process_id(self) -> int:
+        """The pid of this run."""
+        return os.getpid()
+
     def now(self) -> float:
         """Seconds since the epoch, by this host's clock."""
         return time.time()
@@ -141,36 +148,23 @@ class Host:
         """The path with every symbolic link followed."""
         return os.path.realpath(path)
 
+    def link_target(self, path: str) -> str:
+        """What a symbolic link says. Raises HostError for anything else."""
+        try:
+            return os.readlink(path)
+        except OSError as exc:
+            raise HostError(f"{path} cannot be examined: {exc.strerror}") from exc
+
     def read(self, path: str, limit_bytes: int = 16 * 1024 * 1024) -> t.Optional[bytes]:
         """The content of a regular file, or None where nothing is there. Raises HostError where it cannot be read.
 
         The limit keeps a mistaken path (a log, a model) from filling the node's memory.
         """
-        descriptor = _open_regular(path)
-        if descriptor is None:
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                data = file.read(limit_bytes + 1)
-            except OSError as exc:
-                raise HostError(f"{path} cannot be read: {exc.strerror}") from exc
-        if len(data) > limit_bytes:
-            raise HostError(f"{path} is larger than {limit_bytes} bytes, which no file of its kind is")
-        return data
+        return regular_file.read_file(path, limit_bytes)
 
     def sha256(self, path: str) -> t.Optional[str]:
         """The digest of a regular file's content, read in pieces, or None where nothing is there. Raises HostError."""
-        descriptor = _open_regular(path)
-        if descriptor is None:
-            return None
-        digest = hashlib.sha256()
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            try:
-                for piece in iter(lambda: file.read(1024 * 1024), b""):
-                    digest.update(piece)
-            except OSError as exc:
-                raise HostError(f"{path} cannot be read: {exc.strerror}") from exc
-        return digest.hexdigest()
+        return regular_file.digest_of(path)
 
     def names(self, folder: str) -> t.List[str]:
         """The sorted names in a folder; empty where there is no such folder. Raises HostError where it cannot be read."""
@@ -190,37 +184,66 @@ class Host:
         replace_file(path, data, mode_if_new, mode)
 
     def make_folder(self, path: str, mode: int) -> None:
-        """Make one folder below an existing one; an existing folder is left as it is."""
-        try:
-            os.mkdir(path, mode)
-        except FileExistsError:
-            return
-        except OSError as exc:
-            raise HostError(f"the folder {path} cannot be made: {exc.strerror}") from exc
+        """Make a folder, and what is missing above it as 0755; an existing folder is left as it is."""
+        file_tree.make_folder(path, mode)
 
     def remove(self, path: str) -> None:
-        """Remove a file; one that is gone already is no error."""
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return
-        except OSError as exc:
-            raise HostError(f"{path} cannot be removed: {exc.strerror}") from exc
+        """Remove a file, a link (not what it leads to) or a whole folder; what is gone already is no error."""
+        file_tree.remove(path)
 
+    def rename(self, old: str, new: str) -> None:
+        """Give a file or folder another name on the same file system; a file at the new name is replaced."""
+        with as_host_error(f"{old} cannot be renamed to {new}"):
+            swap.rename(old, new)
 
-def _open_regular(path: str) -> t.Optional[int]:
-    try:
-        # O_NONBLOCK: opening a planted FIFO must fail the check below rather than hang.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as exc:
-        raise HostError(f"{path} cannot be read: {exc.strerror}") from exc
-    # Before fdopen, which refuses a folder in words of its own and leaves the descriptor open.
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise HostError(f"{path} is not a regular file")
-    return descriptor
+    def open_binary(self, path: str) -> t.IO[bytes]:
+        """A regular file for reading, such as an archive. Raises HostError where there is none."""
+        return regular_file.open_binary(path)
+
+    def create(self, path: str, pieces: t.Iterable[bytes], mode: int) -> None:
+        """Make a file that is not there yet from pieces of content; one that cannot be finished is removed."""
+        regular_file.create_file(path, pieces, mode)
+
+    def append(self, path: str, pieces: t.Iterable[bytes], mode_if_new: int) -> None:
+        """Add pieces of content to a file as they come. What has come before a failure stays in it."""
+        regular_file.append_file(path, pieces, mode_if_new)
+
+    def place_file(self, source: str, path: str, mode: int, sha256: str) -> None:
+        """Put a copy of the source at the path in one step. Raises HostError if the source has another digest."""
+        file_tree.place_file(source, path, mode, sha256)
+
+    def place_folder(self, source: str, path: str, files: t.Mapping[str, str], links: t.Mapping[str, str]) -> None:
+        """Put a folder with copies of these files of the source (name -> sha256) and these links (name -> target) at the path."""
+        file_tree.place_folder(source, path, files, links)
+
+    def place_link(self, path: str, target: str) -> None:
+        """Put a symbolic link at the path in one step."""
+        file_tree.place_link(path, target)
+
+    def snapshot(self, path: str, backup: str) -> str:
+        """Remember at backup, where nothing may be, what is at the path; returns what kind of thing that is."""
+        return file_tree.snapshot(path, backup)
+
+    def restore(self, path: str, backup: str, kind: str) -> None:
+        """Put back what snapshot() remembered, owner, mode and attributes included."""
+        file_tree.restore(path, backup, kind)
+
+    def free_bytes(self, folder: str) -> int:
+        """What may still be written to the file system of an existing folder; what is reserved for root does not count."""
+        with as_host_error(f"{folder} cannot be examined"):
+            found = os.statvfs(folder)
+        return found.f_bavail * found.f_frsize
+
+    def answers(self, port: int, path: str, timeout_seconds: float = 3.0) -> t.Optional[int]:
+        """The HTTP status that a service of this host gives for a path; None where nothing answers."""
+        return http_status(port, path, timeout_seconds)
+
+    def lock(self, path: str, holder: str, wait_seconds: float) -> t.ContextManager[None]:
+        """Hold a lock that the kernel releases when this process ends. Raises HostError naming the other holder.
+
+        holder: who we are and since when, for the others.
+        """
+        return hold(self, path, holder, wait_seconds)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

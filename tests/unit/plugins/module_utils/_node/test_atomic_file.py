@@ -17,7 +17,7 @@ import types
 import typing as t
 
 import pytest
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import atomic_file
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import atomic_file, temporary
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.atomic_file import replace_file
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 
@@ -142,7 +142,7 @@ def test_a_folder_that_lets_nothing_go_keeps_no_secret(file: pathlib.Path, monke
         patch.setattr(os, "unlink", fail)
         with pytest.raises(HostError, match=f"^{file} cannot be written: Operation not permitted"):
             replace_file(str(file), b"new", 0o600)
-        patch.setattr(os, "truncate", fail)
+        patch.setattr(os, "ftruncate", fail)
         real_rename(file.parent / f".file.{os.getpid()}.metalfleet", file.parent / "left")
         with pytest.raises(HostError, match=f"^{file} cannot be written: Operation not permitted"):
             replace_file(str(file), b"new", 0o600)
@@ -183,6 +183,29 @@ def test_a_folder_that_cannot_be_listed_stops_nothing(file: pathlib.Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(os, "listdir", fail)
         replace_file(str(file), b"new", 0o600)
+    assert file.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("letter", ["i", "a"])
+def test_on_linux_an_unchangeable_file_is_refused_in_words_that_help(file: pathlib.Path, letter: str) -> None:
+    marked = subprocess.run(["chattr", f"+{letter}", file], check=False, capture_output=True) if shutil.which("chattr") else None
+    if marked is None or marked.returncode != 0:
+        pytest.skip("nobody can mark a file here")
+    try:
+        with pytest.raises(HostError) as caught:
+            replace_file(str(file), b"new", 0o600)
+    finally:
+        subprocess.run(["chattr", f"-{letter}", file], check=True)
+    assert str(caught.value) == f"{file} is marked immutable or append-only: run `chattr -{letter} {file}` first"
+    assert (file.read_bytes(), os.listdir(file.parent)) == (b"old", ["file"])
+
+
+def test_a_file_system_that_knows_no_such_marks(file: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: t.Any) -> None:
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+
+    monkeypatch.setattr(atomic_file.fcntl, "ioctl", fail)
+    replace_file(str(file), b"new", 0o600)
     assert file.read_bytes() == b"new"
 
 
@@ -280,10 +303,10 @@ def test_the_content_is_on_the_disk_before_the_name_is(file: pathlib.Path, monke
 
 def test_on_macos_the_drive_s_cache_is_flushed(file: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(atomic_file.fcntl, "F_FULLFSYNC", 51, raising=False)
-    monkeypatch.setattr(atomic_file.fcntl, "fcntl", lambda descriptor, command: calls.append((os.fstat(descriptor).st_size, command)))
+    monkeypatch.setattr(temporary.fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(temporary.fcntl, "fcntl", lambda descriptor, command: calls.append((os.fstat(descriptor).st_ino, command)))
     replace_file(str(file), b"new", 0o600)
-    assert calls == [(3, 51)]
+    assert calls == [(file.stat().st_ino, 51), (file.parent.stat().st_ino, 51)]
 
 
 def test_a_file_system_that_does_not_know_that_call_gets_fsync(file: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,8 +315,8 @@ def test_a_file_system_that_does_not_know_that_call_gets_fsync(file: pathlib.Pat
 
     flushed = []
     real_fsync = os.fsync
-    monkeypatch.setattr(atomic_file.fcntl, "F_FULLFSYNC", 51, raising=False)
-    monkeypatch.setattr(atomic_file.fcntl, "fcntl", refuse)
+    monkeypatch.setattr(temporary.fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(temporary.fcntl, "fcntl", refuse)
     monkeypatch.setattr(os, "fsync", lambda descriptor: (flushed.append(descriptor), real_fsync(descriptor)))
     replace_file(str(file), b"new", 0o600)
     assert len(flushed) == 2

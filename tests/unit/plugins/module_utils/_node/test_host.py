@@ -12,6 +12,7 @@ import pathlib
 import subprocess
 import tempfile
 import time
+import types
 import typing as t
 
 import pytest
@@ -250,17 +251,44 @@ def test_write(tmp_path: pathlib.Path) -> None:
 
 
 def test_make_folder_and_remove(tmp_path: pathlib.Path) -> None:
-    folder = tmp_path / "folder"
+    folder = tmp_path / "folder" / "below"
     HOST.make_folder(str(folder), 0o700)
     assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder.parent.stat().st_mode & 0o777 == 0o755
     folder.chmod(0o750)
     HOST.make_folder(str(folder), 0o700)
     assert folder.stat().st_mode & 0o777 == 0o750
-    with pytest.raises(HostError, match=f"^the folder {tmp_path}/a/b cannot be made: No such file or directory$"):
-        HOST.make_folder(str(tmp_path / "a" / "b"), 0o700)
     (tmp_path / "link").symlink_to(folder)
     HOST.remove(str(tmp_path / "link"))
     assert folder.is_dir()
     HOST.remove(str(tmp_path / "link"))
-    with pytest.raises(HostError, match=f"^{folder} cannot be removed: "):
-        HOST.remove(str(folder))
+    HOST.remove(str(folder.parent))
+    assert os.listdir(tmp_path) == []
+
+
+def test_rename(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "old").write_bytes(b"1")
+    (tmp_path / "new").write_bytes(b"2")
+    HOST.rename(str(tmp_path / "old"), str(tmp_path / "new"))
+    assert os.listdir(tmp_path) == ["new"]
+    assert (tmp_path / "new").read_bytes() == b"1"
+    with pytest.raises(HostError) as caught:
+        HOST.rename(str(tmp_path / "old"), str(tmp_path / "new"))
+    assert str(caught.value) == f"{tmp_path}/old cannot be renamed to {tmp_path}/new: No such file or directory"
+
+
+def test_free_bytes(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def statvfs(folder: str) -> types.SimpleNamespace:
+        asked.append(folder)
+        return types.SimpleNamespace(f_bavail=3, f_bfree=5, f_bsize=7, f_frsize=4096)
+
+    assert HOST.free_bytes(str(tmp_path)) > 0
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    assert HOST.free_bytes("/x") == 3 * 4096
+    assert asked == ["/x"]
+
+
+def test_this_run_s_pid() -> None:
+    assert HOST.process_id() == os.getpid()
