@@ -1,65 +1,124 @@
 # Copyright: (c) 2026, The metalfleet.gpustack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make a layer for disposable hosts that holds the real GPUStack from PyPI, and print its folder: package.py VERSION
+"""Make a layer for disposable hosts that holds the real GPUStack from PyPI, and print its folder: package.py VERSION [mac|linux]
 
-The layer has what `pipx install gpustack` leaves in the home of the user admin of a Mac. Its packages are those for the
-Python 3.11 of the hosts' Debian, whatever Python runs this program.
+The layer has what `pipx install gpustack` leaves in the home of the user admin of a Mac, or of root on Linux. Its packages are
+those for the Python 3.11 of the hosts' Debian, whatever Python runs this program. `package.py tools` makes and prints the layer
+with our stand-ins for the programs that GPUStack downloads; install_gpustack.py puts them in their places.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
 
-CACHE = pathlib.Path(__file__).resolve().parents[2] / ".cache" / "gpustack"
-VENV = pathlib.PurePosixPath("/Users/admin/.local/pipx/venvs/gpustack")
+HERE = pathlib.Path(__file__).resolve().parent
+CACHE = HERE.parents[1] / ".cache" / "gpustack"
+VENVS = {
+    "mac": pathlib.PurePosixPath("/Users/admin/.local/pipx/venvs/gpustack"),
+    "linux": pathlib.PurePosixPath("/root/.local/pipx/venvs/gpustack"),
+}
+SITE_PACKAGES = "lib/python3.11/site-packages"
 # The guard matters: GPUStack starts its parts with multiprocessing's spawn, which runs this file again.
-PROGRAM = f"""#!{VENV}/bin/python
+PROGRAM = """#!@VENV@/bin/python
 import sys
 from gpustack.main import main
 if __name__ == "__main__":
     sys.exit(main())
 """
 CONFIGURATION = "home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.11\n"
+DARWIN = HERE / "gpustack_sees_darwin.py"
+TOOLS = HERE / "tools"
+# Those that GPUStack 0.6.0, 0.6.2 and 0.7.1 bring by themselves, and two to pin: one from before and one from after 0.0.156.
+LLAMA_BOX_VERSIONS = ("v0.0.136", "v0.0.139", "v0.0.154", "v0.0.168", "v0.0.171")
 
 
-def build(version: str, layer: pathlib.Path) -> None:
-    """Install into a folder beside the layer, then rename: a build that was cut short is never taken for one."""
-    unfinished = layer.with_name(f"{layer.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    venv = unfinished / VENV.relative_to("/")
-    site_packages = venv / "lib/python3.11/site-packages"
-    site_packages.mkdir(parents=True)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    command += ["--target", str(site_packages), "--python-version", "3.11", "--implementation", "cp", "--only-binary=:all:"]
+def download(version: str) -> pathlib.Path:
+    """The packages of a version. Hosts never write in them, as they are below overlays; so layers share them by hard links."""
+    packages = CACHE / "packages" / version
+    if packages.is_dir():
+        return packages
+    print(f"installing gpustack {version} from PyPI, about a minute", file=sys.stderr)
+    unfinished = _unfinished(packages)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts", "--no-compile"]
+    command += ["--target", str(unfinished), "--python-version", "3.11", "--implementation", "cp", "--only-binary=:all:"]
     # GPUStack imports cachetools without declaring it.
     subprocess.run([*command, f"gpustack=={version}", "cachetools"], check=True, stdout=sys.stderr)
-    shutil.rmtree(site_packages / "bin", ignore_errors=True)
+    shutil.rmtree(unfinished / "bin", ignore_errors=True)
+    unfinished.rename(packages)
+    return packages
+
+
+def gpustack(version: str, kind: str) -> pathlib.Path:
+    """The layer of a version for a kind of host."""
+    layer = CACHE / f"{kind}-{version}-{_digest(pathlib.Path(__file__), DARWIN)}"
+    if layer.is_dir():
+        return layer
+    packages = download(version)
+    unfinished = _unfinished(layer)
+    venv = unfinished / VENVS[kind].relative_to("/")
+    (venv / SITE_PACKAGES).parent.mkdir(parents=True)
+    subprocess.run(["cp", "-al", str(packages), str(venv / SITE_PACKAGES)], check=True)
     (venv / "bin").mkdir()
     (venv / "bin/python").symlink_to("/usr/bin/python3")
     (venv / "pyvenv.cfg").write_text(CONFIGURATION)
-    (venv / "bin/gpustack").write_text(PROGRAM)
+    (venv / "bin/gpustack").write_text(PROGRAM.replace("@VENV@", str(VENVS[kind])))
     (venv / "bin/gpustack").chmod(0o755)
+    # What `which gpustack` finds, and install.sh puts in the service, is pipx's link.
+    links = venv.parents[2] / "bin"
+    links.mkdir()
+    (links / "gpustack").symlink_to(VENVS[kind] / "bin/gpustack")
+    if kind == "mac":
+        shutil.copy(DARWIN, venv / SITE_PACKAGES)
+        (venv / SITE_PACKAGES / f"{DARWIN.stem}.pth").write_text(f"import {DARWIN.stem}\n")
     unfinished.rename(layer)
+    return layer
 
 
-def main() -> None:
-    """Build the layer if it is not there."""
-    version = sys.argv[1]
-    layer = CACHE / version
+def tools() -> pathlib.Path:
+    """The layer of our stand-ins, in /opt/gpustack-tools."""
+    layer = CACHE / f"tools-{_digest(pathlib.Path(__file__), *TOOLS.iterdir())}"
+    if layer.is_dir():
+        return layer
+    unfinished = _unfinished(layer)
+    folder = unfinished / "opt/gpustack-tools"
+    folder.mkdir(parents=True)
+    for name in ("gguf-parser", "fastfetch"):
+        shutil.copy(TOOLS / name, folder)
+        (folder / name).chmod(0o755)
+    for version in LLAMA_BOX_VERSIONS:
+        # Static: this machine's C library may be newer than that of the hosts.
+        command = ["cc", "-static", "-O2", "-Wall", "-Werror", f'-DVERSION="{version}"', "-o", str(folder / f"llama-box-{version}")]
+        subprocess.run([*command, str(TOOLS / "llama_box.c")], check=True, stdout=sys.stderr)
+    unfinished.rename(layer)
+    return layer
+
+
+def _unfinished(folder: pathlib.Path) -> pathlib.Path:
+    """A folder beside the real one, to be renamed: what was cut short is never taken for finished."""
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    return unfinished
+
+
+def _digest(*sources: pathlib.Path) -> str:
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()[:12]
+
+
+def make(what: str, kind: str = "mac") -> pathlib.Path:
+    """The layer of a version of GPUStack, or "tools"; one at a time on this machine."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not layer.is_dir():
-            print(f"installing gpustack {version} from PyPI, about a minute", file=sys.stderr)
-            build(version, layer)
-    os.write(1, f"{layer}\n".encode())
+        return tools() if what == "tools" else gpustack(what, kind)
 
 
 if __name__ == "__main__":
-    main()
+    os.write(1, f"{make(*sys.argv[1:])}\n".encode())
