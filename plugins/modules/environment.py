@@ -87,10 +87,17 @@ options:
     description:
       - V(now) restarts the service, once, if something changed that it reads only at start, or if it still runs with the
         old state. B(This stops the models that run on the node.)
-      - V(never) only says so, in RV(restart_pending), at each run until somebody has restarted it.
+      - V(when_idle) restarts it only if no model runs on the node and no other node uses its GPUs. Otherwise, and with
+        V(never), the module only says so, in RV(restart_pending), at each run until the service was restarted.
     type: str
-    choices: [now, never]
+    choices: [now, when_idle, never]
     default: now
+  settle_seconds:
+    description:
+      - For how many seconds, after a restart, everything that worked before has to work without a break. If it does not,
+        all changes of this run are undone, the service is restarted with its old files, and the module fails.
+    type: float
+    default: 10.0
   service_name:
     description:
       - The label of the launchd job or the name of the systemd unit. By default C(ai.gpustack) on macOS and C(gpustack)
@@ -204,6 +211,40 @@ restart_pending:
   returned: success
   type: bool
   sample: false
+health:
+  description: The node before and after the restart; null where there was none. What was sick before is not undone.
+  returned: success
+  type: dict
+  contains:
+    before:
+      description: Before the first change, in the same form as RV(health.after).
+      type: dict
+    after:
+      description: After the restart.
+      type: dict
+      contains:
+        running:
+          description: Whether the service's main process runs.
+          type: bool
+          sample: true
+        answering:
+          description: The ports on which GPUStack says that it is well.
+          type: list
+          elements: int
+          sample: [80, 10150]
+        rpc_servers:
+          description: How many RPC servers of llama-box run steadily; null where that cannot be seen.
+          type: int
+          sample: 1
+        detail:
+          description: The service manager's own words.
+          type: str
+          sample: state = running
+    sick:
+      description: What a node that should work does not do, and did not do before either.
+      type: list
+      elements: str
+      sample: []
 restart_reasons:
   description: Why it was or has to be restarted.
   returned: success
@@ -215,36 +256,17 @@ restart_reasons:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.environment import (
-    Sources,
-    apply,
-    observe,
-    restart_reasons,
-)
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.environment_setup import environment_resource
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.governed import governed_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import Installation, find_installation
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.probe import read_is_virtual
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_plan import make_plan
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_request import (
-    desired_absent,
-    desired_present,
-    parse_mode,
-)
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, GpustackError, HostError
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import decide
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.versions import support
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.transaction import Options, carry_out
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_request import OPTIONS
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError, HostError
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "variables": {"type": "dict", "default": {}},
-    "secrets": {"type": "dict", "default": {}, "no_log": True},
-    "content": {"type": "str", "default": ""},
-    "path": {"type": "path", "default": "/etc/default/gpustack"},
-    "follow": {"type": "bool", "default": False},
-    "unmanaged": {"type": "str", "choices": ["keep", "remove"], "default": "keep"},
-    "mode": {"type": "str"},
-    "residency_variable": {"type": "str", "choices": ["auto", "absent", "unmanaged"], "default": "auto"},
-    "restart": {"type": "str", "choices": ["now", "never"], "default": "now"},
+    **OPTIONS,
+    "restart": {"type": "str", "choices": ["now", "when_idle", "never"], "default": "now"},
+    "settle_seconds": {"type": "float", "default": 10.0},
     "service_name": {"type": "str"},
 }
 
@@ -263,63 +285,12 @@ def main() -> None:
     module.exit_json(**result)
 
 
-def why_not_governed(installation: Installation, service_name: str | None) -> str:
-    """Why this GPUStack, or the service that was named, is none for this collection; empty where it is one."""
-    if service_name is not None and installation.kind == "none":
-        return f"service_name: there is no service {installation.label_or_unit} on this host; correct the name, or leave it out"
-    answer = support(installation.gpustack_version)
-    return answer.reason if answer.supported is False else ""
-
-
 def run(params: t.Mapping[str, t.Any], host: Host, check_mode: bool) -> tuple[dict[str, t.Any], list[str]]:
     """Carry out the module on a host; returns its result and its warnings."""
-    # Virtual only matters to `auto`, and asking costs a process.
-    is_virtual = read_is_virtual(host) if params["residency_variable"] == "auto" else None
-    residency = decide(params["residency_variable"], is_virtual)
-    if params["state"] == "absent":
-        desired = desired_absent()
-    else:
-        desired = desired_present(
-            params["content"],
-            params["variables"],
-            params["secrets"],
-            residency,
-            params["unmanaged"] == "keep",
-            parse_mode(params["mode"]),
-        )
-    if not params["path"].startswith("/"):
-        raise BadInputError(f"path: {params['path']} is relative; write it from / on")
-    installation = find_installation(host, params["service_name"], params["path"])
-    refusal = why_not_governed(installation, params["service_name"])
-    if refusal:
-        raise BadInputError(refusal)
-    sources = Sources.of(host, installation, params["path"], params["follow"])
-    seen = observe(host, sources)
-    plan = make_plan(seen.observed, desired)
-    reasons = restart_reasons(sources, seen, plan, params["restart"])
-    restart_now = bool(reasons) and params["restart"] == "now"
-    unproved = [] if check_mode else apply(host, sources, seen, plan, reasons, restart_now)
-    result = {
-        "changed": bool(plan.changes) or restart_now,
-        "path": seen.observed.main_file.path,
-        "changes": [change.as_dict() for change in plan.changes],
-        "residency": {
-            "remove": desired.remove_residency,
-            "reason": residency.reason if params["state"] == "present" else "state is absent: only what is ours is given up",
-        },
-        "applied": not check_mode,
-        "restarted": restart_now,
-        "restart_pending": bool(reasons) and not restart_now,
-        "restart_reasons": list(reasons),
-        "diff": plan.diffs(reasons if restart_now else ()),
-    }
-    doubts = [residency.reason] if residency.uncertain else []
-    if sources.service is None:
-        doubts.append(f"no service {installation.label_or_unit} was found, so only {result['path']} was looked at")
-    if result["restart_pending"]:
-        doubts.append(f"a restart is pending ({'; '.join(reasons)}); restart: now does it, or docs/environment.md says how")
-    warnings = dict.fromkeys([*doubts, *installation.warnings, *seen.warnings, *plan.warnings, *unproved])
-    return result, list(warnings)
+    installation = governed_installation(host, params["service_name"], params["path"])
+    resource, doubts = environment_resource(host, installation, params)
+    outcome = carry_out(host, installation, [resource], Options(params["restart"], params["settle_seconds"]), check_mode)
+    return outcome.as_result(), list(dict.fromkeys([*doubts, *installation.warnings, *outcome.warnings()]))
 
 
 if __name__ == "__main__":

@@ -185,7 +185,12 @@ node:
           description: The server's port where one is set; V(null) where GPUStack's default holds.
           returned: always
           type: int
-          sample: 10150
+          sample: 8080
+        worker_port:
+          description: The worker's port where one is set; V(null) where GPUStack's default (10150) holds.
+          returned: always
+          type: int
+          sample: 10151
         environment_file:
           description: The option O(environment_file).
           returned: always

@@ -20,6 +20,18 @@ from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile,
 LABEL = "ai.gpustack"
 PLIST = "/Library/LaunchDaemons/ai.gpustack.plist"
 UNIT = "gpustack.service"
+UNIT_FILE = "/etc/systemd/system/gpustack.service"
+WORKER_PORT = 10150
+
+Environment = t.Mapping[str, str]
+
+
+def _worker_port(environment: Environment) -> int:
+    return int(environment.get("GPUSTACK_WORKER_PORT", WORKER_PORT))
+
+
+def _is_fine(_environment: Environment) -> bool:
+    return False
 
 
 class FakeLaunchd(MemoryHost):
@@ -28,6 +40,8 @@ class FakeLaunchd(MemoryHost):
     teardown_seconds: how long the job stays after bootout; then bootout returns 36. starts_by_itself: RunAtLoad.
     start_seconds: from start to running. forced: subcommand -> exit codes of its next uses; 0 is the real thing.
     hangs: subcommands that never end. dies: the program exits with 78 at once. flaps: each look shows it with another pid.
+    kills: environments with which it does so. children: the commands of what it starts; crashes: environments with which
+    these end, and are started again, at each look. stops: how often it ran when it was told to go.
     """
 
     def __init__(self, environment: t.Optional[t.Dict[str, str]] = None, **options: t.Any) -> None:
@@ -43,22 +57,23 @@ class FakeLaunchd(MemoryHost):
         self.domain: t.Dict[str, str] = {}
         self.forced: t.Dict[str, t.List[int]] = {}
         self.hangs: t.Set[str] = set()
+        self.kills: t.Callable[[Environment], bool] = _is_fine
+        self.crashes: t.Callable[[Environment], bool] = _is_fine
+        self.children: t.List[str] = []
+        self.stops = 0
         self.unset_works = True
         self._pids = 800
         self._gone_at: t.Optional[float] = None
         self._runs_at: t.Optional[float] = None
         self._pid: t.Optional[int] = None
+        self._children_since = 0.0
         self._loaded: t.Optional[t.Dict[str, str]] = None
         self._bootstrap()
 
     def run(self, argv: t.Sequence[str], timeout_seconds: float = 30.0) -> CommandResult:
         if argv[0] == "ps" and tuple(argv) not in self.commands:
             self.calls.append(tuple(argv))
-            return (
-                CommandResult(0, f"Sat Nov 22 {argv[-1]}\n", "")
-                if self._pid is not None and argv[-1] == str(self._pid)
-                else CommandResult(1, "", "")
-            )
+            return self._ps(argv)
         if argv[0] != "launchctl" or tuple(argv) in self.commands:
             return super().run(argv, timeout_seconds)
         self.calls.append(tuple(argv))
@@ -74,6 +89,39 @@ class FakeLaunchd(MemoryHost):
     def used(self, *subcommands: str) -> t.List[str]:
         """Which of these subcommands were run, in their order."""
         return [call[1] for call in self.calls if call[0] == "launchctl" and call[1] in subcommands]
+
+    def environment(self) -> t.Dict[str, str]:
+        """With which the job was loaded."""
+        return {**self.domain, **(self._loaded or {})}
+
+    def is_up(self) -> bool:
+        """Whether its program runs."""
+        return self._is_loaded() and self._pid is not None and self._runs_at is not None and self.clock >= self._runs_at
+
+    def answers(self, port: int, path: str, timeout_seconds: float = 3.0) -> t.Optional[int]:
+        if port == _worker_port(self.environment()) and path == "/healthz":
+            return 200 if self.is_up() else None
+        return super().answers(port, path, timeout_seconds)
+
+    def _ps(self, argv: t.Sequence[str]) -> CommandResult:
+        if argv[1] == "-axww":
+            if self.crashes(self.environment()):
+                self._pids += len(self.children)
+                self._children_since = self.clock
+            lines = [f"{self._pid} 1 /usr/local/bin/gpustack start"] if self.is_up() else []
+            lines += [f"{pid} {self._pid} {command}" for pid, command in self._child_pids().items()]
+            return CommandResult(0, "".join(f"  {line}\n" for line in ["1 0 /sbin/launchd", *lines]), "")
+        pid = int(argv[-1])
+        if not self.is_up() or pid not in (self._pid, *self._child_pids()):
+            return CommandResult(1, "", "")
+        since = self._children_since if pid != self._pid else self._runs_at or 0.0
+        if argv[2] == "etime=":
+            minutes, seconds = divmod(int(self.clock - since), 60)
+            return CommandResult(0, f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}\n", "")
+        return CommandResult(0, f"Sat Nov 22 {pid}\n", "")
+
+    def _child_pids(self) -> t.Dict[int, str]:
+        return {10 * self._pids + number: command for number, command in enumerate(self.children)} if self.is_up() else {}
 
     def _is_loaded(self) -> bool:
         if self._gone_at is not None and self.clock >= self._gone_at:
@@ -92,8 +140,8 @@ class FakeLaunchd(MemoryHost):
 
     def _start(self) -> None:
         self._pids += 1
-        self._pid = None if self.dies else self._pids
-        self._runs_at = self.clock + self.start_seconds
+        self._pid = None if self.dies or self.kills(self.environment()) else self._pids
+        self._runs_at = self._children_since = self.clock + self.start_seconds
 
     def _do_print(self, target: str) -> CommandResult:
         assert target == f"system/{LABEL}"
@@ -119,6 +167,7 @@ class FakeLaunchd(MemoryHost):
     def _do_bootout(self, _target: str) -> CommandResult:
         if not self._is_loaded():
             return CommandResult(3, "", "Boot-out failed: 3: No such process\n")
+        self.stops += self.is_up()
         self._gone_at = self.clock + self.teardown_seconds
         return (
             CommandResult(36, "", "Boot-out failed: 36: Operation now in progress\n") if self.teardown_seconds else CommandResult(0, "", "")
@@ -141,6 +190,10 @@ class FakeLaunchd(MemoryHost):
     def _do_getenv(self, name: str) -> CommandResult:
         return CommandResult(0, self.domain[name] + "\n" if name in self.domain else "", "")
 
+    def _do_setenv(self, name: str, value: str) -> CommandResult:
+        self.domain[name] = value
+        return CommandResult(0, "", "")
+
     def _do_unsetenv(self, name: str) -> CommandResult:
         if self.unset_works:
             self.domain.pop(name, None)
@@ -151,8 +204,9 @@ class FakeSystemd(MemoryHost):
     """A Linux host with one unit.
 
     start_seconds: how long the unit is "activating" after a restart. fails: the restart fails and the unit with it.
-    flaps: each look shows another process.
+    flaps: each look shows another process. kills, children, crashes, stops: as of FakeLaunchd.
     properties override what `systemctl show` says. forced: subcommand -> what its next uses say instead.
+    unit: the text of its file as it was when systemd read it last.
     """
 
     def __init__(self, **options: t.Any) -> None:
@@ -164,8 +218,22 @@ class FakeSystemd(MemoryHost):
         self.manager: t.Dict[str, str] = {}
         self.configured: t.Dict[str, str] = {}
         self.forced: t.Dict[str, t.List[t.Union[CommandResult, Exception]]] = {}
+        self.kills: t.Callable[[Environment], bool] = _is_fine
+        self.crashes: t.Callable[[Environment], bool] = _is_fine
+        self.children: t.List[str] = []
+        self.stops = 0
         self._pid = 700
         self._runs_at = 0.0
+        self._is_killed = False
+        self._started = -3600.0
+        self._children_started = -3600.0
+        self.unit = ""
+        self._environment: t.Dict[str, str] = {}
+        self.boot()
+
+    def boot(self) -> None:
+        """Start as with the files that are there now."""
+        self._do_daemon_reload()
         self._put_environ()
 
     def run(self, argv: t.Sequence[str], timeout_seconds: float = 30.0) -> CommandResult:
@@ -185,25 +253,74 @@ class FakeSystemd(MemoryHost):
         """The subcommands other than show, in their order."""
         return [call[2] for call in self.calls if call[0] == "systemctl" and call[2] != "show"]
 
+    def environment(self) -> t.Dict[str, str]:
+        """With which the main process was started."""
+        return dict(self._environment)
+
+    def is_up(self) -> bool:
+        """Whether its program runs."""
+        return self.clock >= self._runs_at and not self.fails and not self._is_killed
+
+    def answers(self, port: int, path: str, timeout_seconds: float = 3.0) -> t.Optional[int]:
+        if port == _worker_port(self.environment()) and path == "/healthz":
+            return 200 if self.is_up() else None
+        return super().answers(port, path, timeout_seconds)
+
+    def read(self, path: str, limit_bytes: int = 16 * 1024 * 1024) -> t.Optional[bytes]:
+        if path == "/proc/uptime":
+            return f"{self.clock:.2f} 0.00\n".encode()
+        return super().read(path, limit_bytes)
+
+    def names(self, folder: str) -> t.List[str]:
+        if folder == "/proc":
+            self._put_children(self.crashes(self.environment()))
+        return super().names(folder)
+
     def _put_environ(self) -> None:
-        self._put(f"/proc/{self._pid}/environ", MemoryFile(b"PATH=/usr/bin\0INVOCATION_ID=%d\0" % self._pid))
+        variables = {"PATH": "/usr/bin", "INVOCATION_ID": str(self._pid), **self.configured, **self.manager}
+        for line in self.unit.splitlines():
+            key, _equals, value = line.partition("=")
+            entries = [value] if key == "Environment" else []
+            if key == "EnvironmentFile":
+                entries = (super().read(value.lstrip("-")) or b"").decode().splitlines()
+            for entry in entries:
+                if entry[:1] not in ("", "#"):
+                    name, _equals, text = entry.partition("=")
+                    variables[name] = text
+        self._environment = variables
+        self._put(f"/proc/{self._pid}/environ", MemoryFile("".join(f"{name}={value}\0" for name, value in variables.items()).encode()))
+        self._put_process(self._pid, 1, "/root/.local/bin/gpustack start", self._started)
+
+    def _put_children(self, anew: bool) -> None:
+        for path in [path for path in self.files if path.startswith("/proc/9")]:
+            del self.files[path]
+        if anew:
+            self._children_started = self.clock
+        for number, command in enumerate(self.children if self.is_up() else []):
+            since = int(self._children_started * 10) % 100_000
+            self._put_process(int(f"9{self._pid}{since:05d}{number}"), self._pid, command, self._children_started)
+
+    def _put_process(self, pid: int, parent: int, command: str, started: float) -> None:
+        fields = ["S", str(parent), *["0"] * 17, str(int(started * 100)), "0"]
+        self._put(f"/proc/{pid}/stat", MemoryFile(f"{pid} (x) {' '.join(fields)}\n".encode()))
+        self._put(f"/proc/{pid}/cmdline", MemoryFile(command.replace(" ", "\0").encode()))
 
     def _do_show(self, unit: str, option: str, names: str) -> CommandResult:
         assert (unit, option) == (UNIT, "-p")
         self._pid += self.flaps
-        runs = self.clock >= self._runs_at and not self.fails
+        runs, fails = self.is_up(), self.fails or self._is_killed
         known = {
             "LoadState": "loaded",
-            "ActiveState": "failed" if self.fails else "active" if runs else "activating",
-            "SubState": "failed" if self.fails else "running" if runs else "auto-restart",
+            "ActiveState": "failed" if fails else "active" if runs else "activating",
+            "SubState": "failed" if fails else "running" if runs else "auto-restart",
             "MainPID": str(self._pid) if runs else "0",
             "ExecMainStartTimestampMonotonic": str(self._pid * 1000),
             "UnitFileState": "enabled",
-            "FragmentPath": "/etc/systemd/system/gpustack.service",
+            "FragmentPath": UNIT_FILE,
             "DropInPaths": "",
             "InvocationID": f"{self._pid:032x}",
-            "Result": "exit-code" if self.fails else "success",
-            "ExecMainStatus": "3" if self.fails else "0",
+            "Result": "exit-code" if fails else "success",
+            "ExecMainStatus": "3" if fails else "0",
             **self.properties,
         }
         return CommandResult(0, "".join(f"{name}={known[name]}\n" for name in names.split(",") if name in known), "")
@@ -215,13 +332,24 @@ class FakeSystemd(MemoryHost):
         self.manager.pop(name, None)
         return CommandResult(0, "", "")
 
+    def _do_set_environment(self, assignment: str) -> CommandResult:
+        name, _equals, value = assignment.partition("=")
+        self.manager[name] = value
+        return CommandResult(0, "", "")
+
     def _do_daemon_reload(self) -> CommandResult:
+        self.unit = self.files[UNIT_FILE].content.decode() if UNIT_FILE in self.files else ""
         return CommandResult(0, "", "")
 
     def _do_restart(self, _unit: str) -> CommandResult:
+        failure = CommandResult(1, "", f"Job for {UNIT} failed because the control process exited with error code.\n")
+        self.stops += self.is_up()
         if self.fails:
-            return CommandResult(1, "", f"Job for {UNIT} failed because the control process exited with error code.\n")
+            return failure
+        for path in [path for path in self.files if path.startswith(f"/proc/{self._pid}/")]:
+            del self.files[path]
         self._pid += 1
-        self._runs_at = self.clock + self.start_seconds
+        self._started = self._children_started = self._runs_at = self.clock + self.start_seconds
         self._put_environ()
-        return CommandResult(0, "", "")
+        self._is_killed = self.kills(self.environment())
+        return failure if self._is_killed else CommandResult(0, "", "")

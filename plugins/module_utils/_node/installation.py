@@ -47,7 +47,7 @@ class Installation:
     plist_path: the property list as launchd is given it; plist_file: the same with links followed; None where there is none.
     unit_path, drop_in_paths: the systemd unit's files; environment_files: the files its EnvironmentFile= names.
     program: what the service starts. site_packages: where the Python package gpustack lies; third_party_bin: its tools.
-    port: None where GPUStack's default holds. static_llama_box: GPUStack 0.7 is told to use static builds only.
+    port, worker_port: None where GPUStack's defaults hold. static_llama_box: GPUStack 0.7 is told to use static builds only.
     """
 
     kind: str
@@ -68,6 +68,7 @@ class Installation:
     bin_dir: t.Optional[str] = None
     config_file: t.Optional[str] = None
     port: t.Optional[int] = None
+    worker_port: t.Optional[int] = None
     environment_file: str = ENVIRONMENT_FILE
     static_llama_box: bool = False
     warnings: t.Tuple[str, ...] = ()
@@ -216,6 +217,7 @@ def _with_command(look: Lookout, found: Installation, command: service_files.Com
         bin_dir=settings.bin_dir,
         config_file=settings.config_file,
         port=settings.port,
+        worker_port=settings.worker_port,
         static_llama_box=llama_box_layout.static_only(environment),
     )
 

@@ -98,7 +98,7 @@ class Launchd:
         # nothing: reports have 0 and 1 for a variable that is not set.
         if result.stderr.strip():
             return SeenVariable(None, f"launchctl getenv {name} failed: {result.failure()}")
-        return SeenVariable(bool(result.stdout))
+        return SeenVariable(bool(result.stdout), value=result.stdout[:-1])
 
     def unset_manager_variable(self, name: str) -> None:
         """Take the variable out of the system domain; it comes back when something sets it at the next boot."""
@@ -109,6 +109,10 @@ class Launchd:
             raise ServiceError(
                 f"launchctl unsetenv {name} had no effect: something sets it again, look for `launchctl setenv` in /Library/LaunchDaemons"
             )
+
+    def set_variable_command(self, name: str, value: str) -> t.Tuple[str, ...]:
+        """launchctl setenv, which speaks to the system domain where root calls it."""
+        return ("launchctl", "setenv", name, value)
 
     def reload_files(self) -> None:
         """launchd reads a property list when it loads the job, and at no other time."""

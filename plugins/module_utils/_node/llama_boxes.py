@@ -56,7 +56,7 @@ def list_llama_boxes(host: Host, installation: Installation, run_binaries: bool 
     look = Lookout(host)
     if installation.bin_dir is None:
         return LlamaBoxes((), ())
-    recorded = _recorded_versions(look, installation.third_party_bin)
+    recorded = recorded_versions(look, installation.third_party_bin)
     slots = [*_builtin(look, installation), *_pinned(look, installation)]
     found = (_examine(look, slot, recorded, run_binaries, checksums) for slot in slots)
     programs = tuple(program for program in found if program is not None)
@@ -102,7 +102,7 @@ def _pinned(look: Lookout, installation: Installation) -> t.Iterator[layout.Slot
         yield from layout.pinned_found(bin_dir, folder, look.names(folder))
 
 
-def _recorded_versions(look: Lookout, third_party_bin: t.Optional[str]) -> t.Optional[t.Dict[str, str]]:
+def recorded_versions(look: Lookout, third_party_bin: t.Optional[str]) -> t.Optional[t.Dict[str, str]]:
     """What versions.json records; None where it cannot be read, which says nothing about what is in it."""
     if third_party_bin is None:
         return None
@@ -129,7 +129,7 @@ def _examine(
             look.warn(f"there is no {slot.path} yet: GPUStack downloads its builtin llama-box when it starts")
         return None
     reasons: t.List[str] = []
-    version = _ask_version(look.host, slot.path, reasons) if run_binaries else None
+    version = ask_version(look.host, slot.path, reasons) if run_binaries else None
     if not run_binaries:
         reasons.append("version: the program was not run, as run_binaries is false")
     return LlamaBox(
@@ -144,7 +144,8 @@ def _examine(
     )
 
 
-def _ask_version(host: Host, path: str, reasons: t.List[str]) -> t.Optional[str]:
+def ask_version(host: Host, path: str, reasons: t.List[str]) -> t.Optional[str]:
+    """What the program says it is; None, with a reason added, where it does not say."""
     try:
         result = host.run([path, "--version"], timeout_seconds=_VERSION_TIMEOUT_SECONDS)
     except CommandMissingError:

@@ -30,7 +30,9 @@ class PendingRestart:
 
     pid, started: the process that has to be replaced. gone: variables that are no longer wanted: as long as the service
     has one of them it was not loaded anew, whatever its pid (launchd starts a job that died with its old environment).
-    stopping: the restart was under way, so a service that does not run now is one that we stopped.
+    replaced: a program that its process tree still runs was replaced, which is so until that process has gone.
+    stopping: the restart was under way, so a service that does not run now is one that we stopped; was_idle: it did not run
+    before either, and only has to be known to its manager again.
     futile: what the restart for these reasons found and left, as a digest; another one would only stop the models again.
     """
 
@@ -40,14 +42,16 @@ class PendingRestart:
     gone: tuple[str, ...] = ()
     stopping: bool = False
     futile: str = ""
+    replaced: bool = False
+    was_idle: bool = False
 
     def is_due(self, state: ServiceState, live: t.Mapping[str, str] | None) -> bool:
         """Whether the restart still has to happen. live: the environment of the service, None where it cannot be seen as a whole."""
-        if self.stopping and not state.running:
+        if self.stopping and not (state.known if self.was_idle else state.running):
             return True
-        if live is not None:
-            return any(name in live for name in self.gone)
-        return (self.pid, self.started) == (state.pid, state.started)
+        if live is not None and any(name in live for name in self.gone):
+            return True
+        return (live is None or self.replaced) and (self.pid, self.started) == (state.pid, state.started)
 
 
 def state_folder(host: Host) -> str:
@@ -59,17 +63,23 @@ def read_pending(host: Host) -> PendingRestart | None:
     """The record, or None where there is none or none that can be understood."""
     data = host.read(f"{state_folder(host)}/{_NAME}")
     try:
-        content = json.loads(data or b"null")
-        return PendingRestart(
-            content["pid"],
-            content["started"],
-            tuple(map(str, content["reasons"])),
-            tuple(map(str, content["gone"])),
-            content["stopping"] is True,
-            str(content["futile"]),
-        )
+        return pending_of(json.loads(data or b"null"))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def pending_of(content: t.Mapping[str, t.Any]) -> PendingRestart:
+    """The record whose fields these are. Raises KeyError or TypeError for anything else."""
+    return PendingRestart(
+        content["pid"],
+        content["started"],
+        tuple(map(str, content["reasons"])),
+        tuple(map(str, content["gone"])),
+        content["stopping"] is True,
+        str(content["futile"]),
+        content["replaced"] is True,
+        content["was_idle"] is True,
+    )
 
 
 def write_pending(host: Host, pending: PendingRestart) -> None:

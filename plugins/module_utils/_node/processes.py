@@ -15,8 +15,10 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.processes import (
     Process,
     has_variable,
+    parse_age,
     parse_cmdline,
     parse_environ,
+    parse_etime,
     parse_ps,
     parse_ps_commands,
     parse_stat_ppid,
@@ -65,6 +67,17 @@ def variable_in_process(host: Host, pids: t.Sequence[int], name: str) -> t.Dict[
     except HostError:
         return dict.fromkeys(pids)
     return {pid: has_variable(with_environment[pid], commands.get(pid, ""), name) if pid in with_environment else None for pid in pids}
+
+
+def age_seconds(host: Host, pid: int) -> t.Optional[float]:
+    """How long a process has run; None where that cannot be seen."""
+    try:
+        if host.system() == "Darwin":
+            return parse_etime(host.run(["ps", "-o", "etime=", "-p", str(pid)], timeout_seconds=_COMMAND_SECONDS).stdout)
+        stat, uptime = host.read(f"/proc/{pid}/stat"), host.read("/proc/uptime")
+    except HostError:
+        return None
+    return parse_age((stat or b"").decode("utf-8", "replace"), (uptime or b"").decode("ascii", "replace"))
 
 
 def _ps_commands(host: Host, pids: t.Sequence[int], *options: str) -> t.Dict[int, str]:

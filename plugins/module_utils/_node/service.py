@@ -25,6 +25,7 @@ class SeenVariable:
 
     present: t.Optional[bool]
     reason: str = ""
+    value: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class SeenEnvironment:
     def variable(self, name: str) -> SeenVariable:
         """Whether one variable is there: what could not be seen is unknown, never absent."""
         if self.variables is not None and name in self.variables:
-            return SeenVariable(True)
+            return SeenVariable(True, value=self.variables[name])
         return SeenVariable(False if self.variables is not None and self.complete else None, self.reason)
 
 
@@ -87,6 +88,9 @@ class ServiceManager(t.Protocol):
 
     def unset_manager_variable(self, name: str) -> None:
         """Take a variable out of the manager's own environment, and make sure that it is gone."""
+
+    def set_variable_command(self, name: str, value: str) -> t.Tuple[str, ...]:
+        """The command that gives a variable to every service: what undoes unset_manager_variable()."""
 
     def reload_files(self) -> None:
         """Have the manager read changed unit files, so that any later start is with what they say now."""

@@ -104,6 +104,10 @@ class Systemd:
                 " (or its folder system.conf.d, or systemd.setenv= on the kernel's command line) and run `systemctl daemon-reexec`"
             )
 
+    def set_variable_command(self, name: str, value: str) -> t.Tuple[str, ...]:
+        """systemctl set-environment."""
+        return ("systemctl", "--no-pager", "set-environment", f"{name}={value}")
+
     def reload_files(self) -> None:
         """systemd goes on with the unit files it knows until it is told to read them, also when the service is started."""
         self._systemctl_ok("daemon-reload", timeout_seconds=_RELOAD_SECONDS)

@@ -13,9 +13,22 @@ import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.env_values import assignment_line, read_managed_lines, text_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_file import is_marker
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_plan import Desired
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_state import Desired
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import RESIDENCY_VARIABLE, ResidencyDecision
+
+# The argument specification of the module environment, and of the option environment of the module node.
+OPTIONS: dict[str, dict[str, t.Any]] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "variables": {"type": "dict", "default": {}},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "content": {"type": "str", "default": ""},
+    "path": {"type": "path", "default": "/etc/default/gpustack"},
+    "follow": {"type": "bool", "default": False},
+    "unmanaged": {"type": "str", "choices": ["keep", "remove"], "default": "keep"},
+    "mode": {"type": "str"},
+    "residency_variable": {"type": "str", "choices": ["auto", "absent", "unmanaged"], "default": "auto"},
+}
 
 
 def parse_mode(mode: str | None) -> int | None:

@@ -89,6 +89,16 @@ def is_static(version: str, only_static: bool) -> bool:
     return version < _FIRST_DYNAMIC or only_static
 
 
+def takes_libraries(gpustack_version: str, version: str, only_static: bool = False) -> bool:
+    """Whether this GPUStack runs the dynamic build of a version, which has its libraries beside it.
+
+    There is none of a version older than v0.0.157, so is_static()'s comparison of strings is not enough.
+    """
+    if not uses_folders(gpustack_version) or is_static(version, only_static):
+        return False
+    return versions.compare(version, _FIRST_DYNAMIC) >= 0
+
+
 def builtin_slot(
     gpustack_version: t.Optional[str],
     third_party_bin: str,
@@ -120,6 +130,11 @@ def builtin_folder_version(name: str) -> t.Optional[str]:
     """The version in the name of a builtin folder of 0.7, such as llama-box-v0.0.171-darwin-arm64-mps; None for other names."""
     match = _BUILTIN_FOLDER.match(name)
     return match.group("version") if match else None
+
+
+def kept_version(gpustack_version: t.Optional[str], slot: Slot) -> t.Optional[str]:
+    """What versions.json has to name for the builtin slot, or GPUStack replaces its content when it starts; None where not known."""
+    return builtin_version(gpustack_version) or builtin_folder_version(slot.record_key)
 
 
 def pinned_slot(gpustack_version: str, bin_dir: str, version: str, only_static: bool = False) -> Slot:

@@ -21,7 +21,11 @@ _USUAL_VARIABLES = ("PATH", "HOME", "XPC_SERVICE_NAME", "INVOCATION_ID")
 
 _PS_LINE = re.compile(r"\s*(?P<pid>\d+)\s+(?P<ppid>\d+)(?:\s(?P<command>.*))?\Z")
 _PS_PID_LINE = re.compile(r"\s*(?P<pid>\d+)(?:\s(?P<command>.*))?\Z")
-_STAT = re.compile(r"\d+ \((?P<name>.*)\) \S (?P<ppid>\d+) ", re.DOTALL)
+_STAT = re.compile(r"\d+ \((?P<name>.*)\) \S (?P<ppid>\d+) (?P<rest>.*)", re.DOTALL)
+# proc(5): starttime is field 22, the 18th behind the parent's pid, in ticks of which USER_HZ makes 100 a second everywhere.
+_START_FIELD = 17
+_TICKS_PER_SECOND = 100
+_ETIME = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +61,28 @@ def parse_stat_ppid(text: str) -> t.Optional[int]:
     """The parent's pid from /proc/PID/stat; the name before it may hold blanks and parentheses."""
     match = _STAT.match(text)
     return int(match.group("ppid")) if match is not None else None
+
+
+def parse_age(stat: str, uptime: str) -> t.Optional[float]:
+    """For how many seconds a process has run, from /proc/PID/stat and /proc/uptime."""
+    match = _STAT.match(stat)
+    try:
+        ticks = int(match.group("rest").split()[_START_FIELD]) if match else None
+        return None if ticks is None else float(uptime.split(maxsplit=1)[0]) - ticks / _TICKS_PER_SECOND
+    except (ValueError, IndexError):
+        return None
+
+
+def parse_etime(text: str) -> t.Optional[float]:
+    """For how many seconds a process has run, from `ps -o etime=`: [[days-]hours:]minutes:seconds.
+
+    Not from its start time: ps writes that in the host's time zone, and a task's environment may give us another one.
+    """
+    match = _ETIME.fullmatch(text.strip())
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(number or 0) for number in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def parse_cmdline(data: bytes) -> str:

@@ -22,14 +22,15 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.unit_f
 DEFAULT_DATA_DIR = "/var/lib/gpustack"
 
 # argparse takes any beginning of an option that no other option of `gpustack start` shares.
-_OPTIONS = {"data-dir": "data-d", "bin-dir": "bi", "config-file": "co", "port": "po"}
+_OPTIONS = {"data-dir": "data-d", "bin-dir": "bi", "config-file": "co", "port": "po", "worker-port": "worker-p"}
 _ENVIRONMENT = {
     "data-dir": "GPUSTACK_DATA_DIR",
     "bin-dir": "GPUSTACK_BIN_DIR",
     "config-file": "GPUSTACK_CONFIG_FILE",
     "port": "GPUSTACK_PORT",
+    "worker-port": "GPUSTACK_WORKER_PORT",
 }
-_CONFIG_KEYS = {"data-dir": "data_dir", "bin-dir": "bin_dir", "port": "port"}
+_CONFIG_KEYS = {"data-dir": "data_dir", "bin-dir": "bin_dir", "port": "port", "worker-port": "worker_port"}
 
 _BARE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[0-9A-Fa-f]+);)")
 _YAML_LINE = re.compile(r"""(?P<quote>["']?)(?P<key>[A-Za-z_]\w*)(?P=quote)\s*:(?:\s+(?P<value>.*))?\Z""")
@@ -46,12 +47,16 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What GPUStack makes of its settings. port: None where GPUStack's default (80, or 443 with TLS) holds."""
+    """What GPUStack makes of its settings.
+
+    port: the server's, None where GPUStack's default (80, or 443 with TLS) holds. worker_port: None where its default holds.
+    """
 
     data_dir: str
     bin_dir: str
     config_file: t.Optional[str]
     port: t.Optional[int]
+    worker_port: t.Optional[int] = None
 
 
 def escape_ampersands(data: bytes) -> bytes:
@@ -122,7 +127,7 @@ def unit_environment_files(texts: t.Sequence[str], unit_name: str) -> t.List[str
 
 
 def option(arguments: t.Sequence[str], name: str) -> t.Optional[str]:
-    """The value of a command line option of GPUStack (data-dir, bin-dir, config-file or port); the last one wins."""
+    """The value of a command line option of GPUStack (data-dir, bin-dir, config-file, port or worker-port); the last one wins."""
     value = None
     for position, argument in enumerate(arguments):
         given, equals, text = argument[2:].partition("=")
@@ -189,13 +194,17 @@ def settings(command: Command, environment: t.Mapping[str, str], config: t.Mappi
         value = setting(name)
         return _absolute(command, default if value is None else value)
 
+    def port(name: str) -> t.Optional[int]:
+        value = setting(name)
+        return int(value) if value is not None and re.fullmatch(r"\d{1,5}", value) else None
+
     data_dir = folder("data-dir", DEFAULT_DATA_DIR)
-    port = setting("port")
     return Settings(
         data_dir=data_dir,
         bin_dir=folder("bin-dir", f"{data_dir}/bin"),
         config_file=config_file_of(command, environment),
-        port=int(port) if port is not None and re.fullmatch(r"\d{1,5}", port) else None,
+        port=port("port"),
+        worker_port=port("worker-port"),
     )
 
 

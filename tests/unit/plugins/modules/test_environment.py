@@ -12,8 +12,9 @@ import typing as t
 
 import pytest
 import yaml
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import governed
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, ServiceError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import VIRTUAL_NAMES
 from ansible_collections.metalfleet.gpustack.plugins.modules import environment
 from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import FakeLaunchd
@@ -74,6 +75,9 @@ def test_check_mode_announces_what_the_run_does_and_does_nothing() -> None:
     assert (mac.files, mac.bootouts()) == (before, 0)
     done = run(mac, variables={"A": "1"})
     assert (announced.pop("applied"), done.pop("applied")) == (False, True)
+    # What health a restart leads to cannot be announced.
+    assert announced.pop("health") is None
+    assert done.pop("health")["after"]["running"] is True
     assert announced == done
 
 
@@ -175,6 +179,43 @@ def test_restart_never_is_pending_until_somebody_restarts() -> None:
     assert run(mac)["changed"] is False
 
 
+def test_restart_when_idle_waits_until_no_model_runs() -> None:
+    mac = Mac({RESIDENCY: "1"})
+    mac.children = ["/opt/gpustack/llama-box --port 40000"]
+    result = run(mac, restart="when_idle")
+    assert (result["changed"], result["restarted"], result["restart_pending"], mac.bootouts()) == (True, False, True, 0)
+    assert any("not now, as 1 model instance runs on this node" in warning for warning in result["warnings"])
+    assert run(mac, check_mode=True, restart="when_idle")["restart_pending"] is True
+    mac.children.clear()
+    result = run(mac, restart="when_idle")
+    assert (result["restarted"], result["restart_pending"], mac.bootouts()) == (True, False, 1)
+
+
+@pytest.mark.parametrize("settle_seconds", [0.0, 45.0])
+def test_settle_seconds(settle_seconds: float) -> None:
+    mac = Mac({RESIDENCY: "1"})
+    mac.clock += 3600.0
+    start = mac.clock
+    result = run(mac, settle_seconds=settle_seconds)
+    # Launchd itself takes a second to see that the job stays.
+    assert (result["restarted"], mac.clock - start) == (True, 1.0 + settle_seconds)
+
+
+def test_a_variable_that_does_not_last_the_settle_seconds_is_undone() -> None:
+    for settle_seconds, lasts in ((5.0, True), (30.0, False)):
+        mac = Mac()
+        mac.clock += 3600.0
+        since = mac.clock
+        mac.children = ["/opt/llama-box-rpc-server --rpc-server-port 50052"]
+        mac.crashes = lambda variables, mac=mac, since=since: "A" in variables and mac.clock - since > 12.0  # type: ignore[misc]
+        if lasts:
+            assert run(mac, variables={"A": "1"}, settle_seconds=settle_seconds)["restarted"] is True
+        else:
+            with pytest.raises(ServiceError, match=r"^the node got worse: 0 of 1 RPC servers .*, and the node works as before$"):
+                run(mac, variables={"A": "1"}, settle_seconds=settle_seconds)
+        assert (mac.plist() == {"A": "1"}) is lasts
+
+
 def test_a_job_that_died_and_was_started_again_still_has_to_be_loaded_anew() -> None:
     mac = Mac()
     run(mac, variables={"A": "1"})
@@ -205,9 +246,9 @@ def test_a_host_without_gpustack_gets_the_file_and_a_warning() -> None:
 
 def test_a_version_that_is_not_supported_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     mac = Mac({RESIDENCY: "1"})
-    found = environment.find_installation(mac)  # type: ignore[arg-type]
+    found = governed.find_installation(mac)  # type: ignore[arg-type]
     newer = dataclasses.replace(found, gpustack_version="2.0.1")
-    monkeypatch.setattr(environment, "find_installation", lambda *_arguments: newer)
+    monkeypatch.setattr(governed, "find_installation", lambda *_arguments: newer)
     with pytest.raises(BadInputError, match=r"^GPUStack 2\.0\.1 is not supported: since GPUStack 2 there is no llama-box"):
         run(mac)
     assert mac.plist() == {RESIDENCY: "1"}
@@ -243,5 +284,6 @@ def test_every_option_is_tested_here() -> None:
         "mode",
         "residency_variable",
         "restart",
+        "settle_seconds",
         "service_name",
     }

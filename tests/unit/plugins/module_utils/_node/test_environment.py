@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import plistlib
+import re
 import typing as t
+import unittest.mock
 
 import pytest
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import environment
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.environment import (
-    Sources,
-    apply,
-    observe,
-    restart_reasons,
-)
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import environment, transaction
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.environment import Environment, Sources, observe
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import Installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import SeenEnvironment, SeenVariable, ServiceState
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.env_readers import decode, read_systemd
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_plan import Desired, make_plan
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_state import Desired
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, HostError, ServiceError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import RESIDENCY_VARIABLE as RESIDENCY
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile, MemoryHost
@@ -101,6 +99,9 @@ class Service:
     def unset_manager_variable(self, name: str) -> None:
         self.host._step(f"unset {name}")
         del self.manager[name]
+
+    def set_variable_command(self, name: str, value: str) -> t.Tuple[str, ...]:
+        return ("setenv", name, value)
 
     def reload_files(self) -> None:
         self.host._step("reload")
@@ -183,14 +184,16 @@ class Outcome(t.NamedTuple):
 
 
 def run(host: CrashingHost, service: t.Optional[Service], desired: Desired = WANTED, restart: bool = True, follow: bool = False) -> Outcome:
-    """What the module does, in the same order."""
+    """What the module does. Of the transaction's own bookkeeping only the pending restart is among the steps."""
     host.steps = []
-    where = sources(host, service, follow)
-    seen = observe(host, where)  # type: ignore[arg-type]
-    plan = make_plan(seen.observed, desired)
-    reasons = restart_reasons(where, seen, plan, "now" if restart else "never")
-    unproved = apply(host, where, seen, plan, reasons, bool(reasons) and restart)  # type: ignore[arg-type]
-    return Outcome(len(plan.changes), reasons, bool(reasons), host.steps, (*seen.warnings, *plan.warnings, *unproved))
+    resource = Environment(host, sources(host, service, follow), desired)  # type: ignore[arg-type]
+    options = transaction.Options("now" if restart else "never", settle_seconds=0)
+    with unittest.mock.patch.object(transaction, "service_manager", return_value=service):
+        outcome = transaction.carry_out(host, Installation("none"), [resource], options, check_mode=False)  # type: ignore[arg-type]
+    steps = [step for step in host.steps if "/metalfleet/" not in step or step.endswith("/pending-restart.json")]
+    result = outcome.as_result()
+    warnings = tuple(warning for warning in outcome.warnings() if "a restart is pending" not in warning and " sick as " not in warning)
+    return Outcome(len(result["changes"]), tuple(result["restart_reasons"]), bool(result["restart_reasons"]), steps, warnings)
 
 
 def pending_path(host: CrashingHost) -> str:
@@ -242,7 +245,7 @@ def test_the_variable_goes_from_wherever_it_is_with_one_restart(host: CrashingHo
     assert service.restarts == 1
     assert RESIDENCY not in service.live
     assert LIVE.items() <= service.live.items()
-    assert not any(RESIDENCY.encode() in file.content for file in host.files.values())
+    assert not any(RESIDENCY.encode() in file.content for path, file in host.files.items() if "/metalfleet/" not in path)
     assert pending_path(host) not in host.files
     # Until it runs again, the record says that we stopped it.
     assert outcome.steps[-4:] == [f"write {pending_path(host)}", "stop", "start", f"remove {pending_path(host)}"]
@@ -417,12 +420,14 @@ def test_a_restart_that_failed_half_way_is_finished_by_the_next_run() -> None:
     host = linux(f"{RESIDENCY}=1\n" + BLOCK)
     service = Service(host, live={**LIVE, RESIDENCY: "1"})
     service.cannot_start = "launchctl bootstrap failed: rc 5"
-    with pytest.raises(ServiceError):
+    undone = "everything that was changed was put back, but the service did not come back (launchctl bootstrap failed: rc 5)"
+    with pytest.raises(ServiceError, match=re.escape(undone)):
         run(host, service)
     assert (service.pid, service.restarts) == (None, 0)
+    assert host.files[FILE].content.decode() == f"{RESIDENCY}=1\n" + BLOCK
     # Also a run that may not restart says that the service is down because of us.
     with_record = run(host, service, restart=False)
-    assert (with_record.due, with_record.changes) == (True, 0)
+    assert (with_record.due, with_record.changes) == (True, 1)
     service.cannot_start = ""
     assert run(host, service).due
     assert (service.pid is not None, service.restarts) == (True, 1)
@@ -609,7 +614,7 @@ def test_after_a_crash_at_any_step_the_next_run_ends_in_the_wanted_state(system:
     host, service = everywhere(system)
     steps = run(host, service).steps
     assert "stop" in steps
-    wanted = {path: (file.content, file.mode) for path, file in host.files.items()}
+    wanted = {path: (file.content, file.mode) for path, file in host.files.items() if "/metalfleet/" not in path}
     for number in range(1, len(steps) + 1):
         host, service = everywhere(system)
         service.hidden = "" if visible else "no permission"
@@ -621,7 +626,7 @@ def test_after_a_crash_at_any_step_the_next_run_ends_in_the_wanted_state(system:
         # Only where it dies between the restart and forgetting it, is there a restart already; none is done twice.
         assert service.restarts == 1, steps[number - 1]
         assert service.live == LIVE
-        assert {path: (file.content, file.mode) for path, file in host.files.items() if path != pending_path(host)} == wanted
+        assert {path: (file.content, file.mode) for path, file in host.files.items() if "/metalfleet/" not in path} == wanted
         service.hidden = ""
         assert_nothing_to_do(host, service)
 
@@ -631,14 +636,14 @@ def test_sources_name_what_the_unit_reads_in_its_order(monkeypatch: pytest.Monke
     host.link("/etc/alias", FILE)
 
     @dataclasses.dataclass(frozen=True)
-    class Installation:
+    class Found:
         unit_path: t.Optional[str] = UNIT
         drop_in_paths: t.Tuple[str, ...] = ("/etc/drop-in.conf",)
         plist_path: t.Optional[str] = None
         environment_files: t.Tuple[str, ...] = (f"-{FILE}", "/etc/alias", OTHER, OTHER, "/etc/default/gpustack.d/[ab]", "/none/*")
 
     monkeypatch.setattr(environment, "service_manager", lambda _host, installation: installation)
-    installation = Installation(environment_files=tuple(path.lstrip("-") for path in Installation().environment_files))
+    installation = Found(environment_files=tuple(path.lstrip("-") for path in Found().environment_files))
     found = Sources.of(host, installation, FILE, True)  # type: ignore[arg-type]
     assert found == Sources(
         FILE,
@@ -649,9 +654,9 @@ def test_sources_name_what_the_unit_reads_in_its_order(monkeypatch: pytest.Monke
         read_paths=(FILE, "/etc/alias", OTHER, OTHER, "/etc/default/gpustack.d/a", "/etc/default/gpustack.d/b"),
     )
     # A link to the main file is the main file.
-    seen = observe(host, dataclasses.replace(found, service=None))  # type: ignore[arg-type]
-    assert seen.observed.read_order[:4] == (FILE, FILE, OTHER, OTHER)
-    assert seen.observed.other_files[0].path == OTHER
+    observed, _warnings = observe(host, dataclasses.replace(found, service=None))  # type: ignore[arg-type]
+    assert observed.read_order[:4] == (FILE, FILE, OTHER, OTHER)
+    assert observed.other_files[0].path == OTHER
     monkeypatch.setattr(environment, "service_manager", lambda _host, _installation: None)
     bare = dataclasses.replace(installation, unit_path=None, drop_in_paths=())  # type: ignore[type-var]
     assert Sources.of(host, bare, FILE, False).unit_paths == ()  # type: ignore[arg-type]

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import (
     PendingRestart,
     clear_pending,
+    pending_of,
     read_pending,
     state_folder,
     write_pending,
@@ -99,8 +101,32 @@ def test_a_service_that_we_stopped_has_to_come_back() -> None:
     assert not PENDING.is_due(STOPPED, None)
 
 
-def test_the_record_keeps_all_that_it_was_given() -> None:
+def test_a_job_that_we_stopped_and_that_was_idle_has_to_be_known_again() -> None:
+    stopping = PendingRestart(12, "Sun Nov 22", ("a reason",), stopping=True, was_idle=True)
+    assert stopping.is_due(STOPPED, None)
+    assert not stopping.is_due(ServiceState(True, False), {})
+
+
+def test_a_program_that_was_replaced_is_so_until_its_process_has_gone() -> None:
+    replaced = PendingRestart(12, "Sun Nov 22", ("a reason",), replaced=True)
+    assert replaced.is_due(STATE, {"A": "1"})
+    assert replaced.is_due(STATE, None)
+    assert not replaced.is_due(OTHER, {"A": "1"})
+    assert not replaced.is_due(OTHER, None)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(PendingRestart)])
+def test_a_record_of_which_something_is_missing_is_none(field: str) -> None:
+    content = dataclasses.asdict(PENDING)
+    assert pending_of(content) == PENDING
+    del content[field]
+    with pytest.raises(KeyError):
+        pending_of(content)
+
+
+@pytest.mark.parametrize("field", ["stopping", "replaced", "was_idle"])
+def test_the_record_keeps_all_that_it_was_given(field: str) -> None:
     host = MemoryHost()
-    pending = PendingRestart(12, None, ("a reason",), gone=("A",), stopping=True, futile="abc")
+    pending = PendingRestart(12, None, ("a reason",), gone=("A",), futile="abc", **{field: True})  # type: ignore[arg-type]
     write_pending(host, pending)  # type: ignore[arg-type]
     assert read_pending(host) == pending  # type: ignore[arg-type]

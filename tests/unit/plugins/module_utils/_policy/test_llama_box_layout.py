@@ -179,3 +179,37 @@ def test_version_output(fixtures_dir: pathlib.Path) -> None:
 @pytest.mark.parametrize("text", ["", "illegal hardware instruction", "version    : (abc1234)", "conversion : v1"])
 def test_no_version_in_the_output(text: str) -> None:
     assert layout.parse_version_output(text, text) is None
+
+
+@pytest.mark.parametrize(
+    ("gpustack", "version", "only_static", "expected"),
+    [
+        ("0.6.2", "v0.0.171", False, False),
+        ("0.7.1", "v0.0.171", False, True),
+        ("0.7.1", "v0.0.157", False, True),
+        ("0.7.1", "v0.0.156", False, False),
+        ("0.7.1", "v0.0.171", True, False),
+        # GPUStack takes it for newer than v0.0.157, and would ask for a build that does not exist.
+        ("0.7.1", "v0.0.99", False, False),
+    ],
+)
+def test_takes_libraries(gpustack: str, version: str, only_static: bool, expected: bool) -> None:
+    assert layout.takes_libraries(gpustack, version, only_static) is expected
+
+
+def test_takes_libraries_by_default() -> None:
+    assert layout.takes_libraries("0.7.1", "v0.0.171") is True
+
+
+@pytest.mark.parametrize(
+    ("gpustack", "key", "expected"),
+    [
+        ("0.6.2", "llama-box", "v0.0.154"),
+        ("0.7.1", "llama-box-v0.0.164-darwin-arm64-mps", "v0.0.171"),
+        ("0.7.9", "llama-box-v0.0.180-darwin-arm64-mps", "v0.0.180"),
+        (None, "llama-box-v0.0.164-darwin-arm64-mps", "v0.0.164"),
+        ("0.6.9", "llama-box", None),
+    ],
+)
+def test_kept_version(gpustack: str | None, key: str, expected: str | None) -> None:
+    assert layout.kept_version(gpustack, layout.Slot("builtin", "/p", key)) == expected

@@ -8,8 +8,10 @@ import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.processes import (
     Process,
     has_variable,
+    parse_age,
     parse_cmdline,
     parse_environ,
+    parse_etime,
     parse_ps,
     parse_ps_commands,
     parse_stat_ppid,
@@ -46,6 +48,46 @@ def test_commands_by_pid():
 )
 def test_the_parent_from_stat(text, ppid):
     assert parse_stat_ppid(text) == ppid
+
+
+# proc(5): after the state 18 fields come before the start, of which the parent is the first.
+STAT = "812 (a b) S 1 " + "0 " * 17 + "123456 9 9\n"
+
+
+@pytest.mark.parametrize(
+    ("stat", "uptime", "age"),
+    [
+        (STAT, "2000.50 1999.00\n", 2000.5 - 1234.56),
+        (STAT, "2000.50", 2000.5 - 1234.56),
+        (STAT, "", None),
+        (STAT, "now 1\n", None),
+        ("", "2000.50 1999.00\n", None),
+        ("812 (a b) S 1 " + "0 " * 17, "2000.50 1.0\n", None),
+        (STAT.replace("123456", "x"), "2000.50 1.0\n", None),
+    ],
+)
+def test_the_age_of_a_process_on_linux(stat, uptime, age):
+    found = parse_age(stat, uptime)
+    assert found is None if age is None else found == pytest.approx(age)
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [
+        ("00:00\n", 0.0),
+        ("   00:09\n", 9.0),
+        ("01:02", 62.0),
+        ("10:01:02\n", 36062.0),
+        ("03-10:01:02\n", 295262.0),
+        ("", None),
+        ("9", None),
+        ("1:2:3:4", None),
+        ("1-02:03", None),
+        ("Sat Nov 22 21:47:19 2025", None),
+    ],
+)
+def test_the_age_of_a_process_on_a_mac(text, age):
+    assert parse_etime(text) == age
 
 
 def test_cmdline():

@@ -183,6 +183,22 @@ def test_config_lines() -> None:
     assert service_files.config_lines(text, "MY_VAR") == [3, 6]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "environment", "config", "port"),
+    [
+        (("start", "--worker-port", "1"), {"GPUSTACK_WORKER_PORT": "2"}, {"worker_port": "3"}, 1),
+        (("start", "--worker-p=1"), {"GPUSTACK_WORKER_PORT": "2"}, {"worker_port": "3"}, 1),
+        (("start", "--worker-", "1", "--port", "4"), {"GPUSTACK_WORKER_PORT": "2"}, {"worker_port": "3"}, 2),
+        (("start",), {"GPUSTACK_PORT": "2"}, {"port": "4", "worker_port": "3"}, 3),
+        (("start",), {}, {"port": "4"}, None),
+    ],
+)
+def test_the_port_of_the_worker(arguments: tuple[str, ...], environment: dict[str, str], config: dict[str, str], port: int | None) -> None:
+    assert service_files.settings(Command("/bin/gpustack", arguments), environment, config).worker_port == port
+    text = "".join(f"{key}: {value}\n" for key, value in config.items())
+    assert service_files.config_values(text) == (config, [])
+
+
 def test_settings_by_rank() -> None:
     environment = {"GPUSTACK_DATA_DIR": "/env", "GPUSTACK_PORT": "81", "GPUSTACK_CONFIG_FILE": "conf.yaml"}
     config = {"data_dir": "/yaml", "bin_dir": "/yaml/bin", "port": "82"}

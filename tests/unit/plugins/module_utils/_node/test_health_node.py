@@ -1,0 +1,314 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A node's health before and after a restart, and whether anybody would notice one."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.health import baseline, wait_healthy, why_busy
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import Installation
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.launchd import Launchd
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceManager, ServiceState
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.systemd import Systemd
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.health import SERVER, WORKER, Health
+from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import LABEL, PLIST, UNIT, FakeLaunchd, FakeSystemd
+from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile
+
+HERE = Installation("none")
+RPC_SERVER = "/opt/gpustack/llama-box-rpc-server --rpc-server-host 0.0.0.0 --rpc-server-port 50052"
+MODEL = "/opt/gpustack/llama-box --port 40000"
+NETSTAT = ("/usr/sbin/netstat", "-an", "-p", "tcp")
+Fake = t.Union[FakeLaunchd, FakeSystemd]
+SYSTEMS = pytest.mark.parametrize("system", ["Darwin", "Linux"])
+
+
+def node(system: str, *children: str, age: float = 3600.0) -> Fake:
+    """A node whose service has run for so long."""
+    host: Fake = FakeLaunchd() if system == "Darwin" else FakeSystemd()
+    host.children = list(children)
+    restart(host)
+    host.clock += age
+    host.stops = 0
+    return host
+
+
+def restart(host: Fake) -> None:
+    host.run(["launchctl", "bootout", f"system/{LABEL}"] if isinstance(host, FakeLaunchd) else ["systemctl", "--no-pager", "restart", UNIT])
+    if isinstance(host, FakeLaunchd):
+        host.run(["launchctl", "bootstrap", "system", PLIST])
+
+
+def manager(host: Fake) -> ServiceManager:
+    return Launchd(host, LABEL, PLIST) if isinstance(host, FakeLaunchd) else Systemd(host, UNIT)  # type: ignore[arg-type]
+
+
+def look(host: Fake, settle_seconds: float = 10.0, installation: Installation = HERE) -> Health:
+    return baseline(host, installation, manager(host), settle_seconds)  # type: ignore[arg-type]
+
+
+def wait(host: Fake, before: Health, settle_seconds: float = 10.0, timeout_seconds: float = 60.0) -> t.Tuple[Health, float]:
+    """What was waited for, and for how long."""
+    start = host.clock
+    return wait_healthy(host, HERE, manager(host), before, settle_seconds, timeout_seconds), host.clock - start  # type: ignore[arg-type]
+
+
+@SYSTEMS
+def test_a_node_that_works(system: str) -> None:
+    host = node(system, RPC_SERVER, RPC_SERVER, MODEL)
+    start = host.clock
+    found = look(host)
+    assert (found.running, found.answering, found.rpc_servers) == (True, (WORKER,), 2)
+    assert found.detail == manager(host).state().detail
+    assert host.clock == start
+
+
+@SYSTEMS
+def test_a_service_that_does_not_run(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    host.kills = lambda _environment: True
+    restart(host)
+    found = look(host)
+    assert (found.running, found.answering, found.rpc_servers) == (False, (), 0)
+
+
+@SYSTEMS
+def test_the_ports_of_the_installation_are_asked(system: str) -> None:
+    host = node(system)
+    host.http = {(8080, "/healthz"): 200, (10151, "/healthz"): 200, (80, "/healthz"): 503}
+    assert look(host).answering == (WORKER,)
+    assert look(host, installation=Installation("none", port=8080)).answering == (SERVER, WORKER)
+    assert look(host, installation=Installation("none", port=80, worker_port=10151)).answering == (WORKER,)
+    assert look(host, installation=Installation("none", port=8080, worker_port=1)).answering == (SERVER,)
+
+
+@SYSTEMS
+def test_a_young_process_is_waited_for_until_it_counts(system: str) -> None:
+    host = node(system, RPC_SERVER, age=4.0)
+    start = host.clock
+    found = look(host)
+    assert (found.running, found.rpc_servers, host.clock - start) == (True, 1, 6.0)
+    # One second short, with nothing to wait for.
+    older = node(system, age=10.0)
+    start = older.clock
+    assert look(older).running is True
+    assert older.clock == start
+
+
+@SYSTEMS
+def test_a_young_rpc_server_of_an_old_service_does_not_count(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    host.crashes = lambda _environment: True
+    found = look(host)
+    assert (found.running, found.rpc_servers) == (True, 0)
+
+
+@SYSTEMS
+def test_a_service_that_is_started_again_and_again_does_not_run(system: str) -> None:
+    host = node(system, age=4.0)
+    pause = host.pause
+
+    def respawn(seconds: float) -> None:
+        restart(host)
+        pause(seconds)
+
+    host.pause = respawn  # type: ignore[method-assign]
+    found = look(host)
+    assert found.running is False
+    assert found.detail.startswith("its main process ends and is started again, ")
+
+
+@SYSTEMS
+def test_processes_that_cannot_be_seen_are_not_counted(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    if isinstance(host, FakeLaunchd):
+        host.commands["ps", "-axww", "-o", "pid=,ppid=,command="] = CommandResult(1, "", "no")
+    else:
+        host.unreadable.add("/proc")
+    assert look(host).rpc_servers is None
+    found, _seconds = wait(host, Health(True, (WORKER,), 1))
+    assert found.rpc_servers is None
+
+
+@SYSTEMS
+def test_a_service_that_cannot_be_asked(system: str) -> None:
+    host = node(system)
+    if isinstance(host, FakeLaunchd):
+        host.forced["print"] = [1]
+    else:
+        host.forced["show"] = [CommandResult(1, "", "no bus")]
+    found = look(host)
+    assert (found.running, found.rpc_servers) == (None, 0)
+    assert " failed" in found.detail
+
+
+@SYSTEMS
+@pytest.mark.parametrize("settle_seconds", [0.0, 10.0])
+def test_after_a_restart_everything_has_to_work_for_a_while(system: str, settle_seconds: float) -> None:
+    host = node(system, RPC_SERVER)
+    before = look(host)
+    restart(host)
+    after, seconds = wait(host, before, settle_seconds)
+    assert (after.running, after.answering, after.rpc_servers, seconds) == (True, (WORKER,), 1, settle_seconds)
+
+
+@SYSTEMS
+def test_what_comes_late_is_waited_for(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    host.http[80, "/healthz"] = 200
+    before = look(host)
+    restart(host)
+    since = host.clock
+    host.http[80, "/healthz"] = lambda: 200 if host.clock - since >= 40.0 else 503
+    after, seconds = wait(host, before)
+    assert (after.answering, seconds) == ((SERVER, WORKER), 40.0)
+
+
+@SYSTEMS
+def test_what_does_not_come_is_waited_for_until_the_time_is_over(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    host.http[80, "/healthz"] = 200
+    before = look(host)
+    restart(host)
+    host.http.clear()
+    after, seconds = wait(host, before, settle_seconds=10.0, timeout_seconds=60.0)
+    assert (after.running, after.answering, seconds) == (True, (WORKER,), 70.0)
+
+
+@SYSTEMS
+def test_a_service_that_does_not_come_back(system: str) -> None:
+    host = node(system)
+    before = look(host)
+    host.kills = lambda _environment: True
+    restart(host)
+    after, seconds = wait(host, before)
+    assert (after.running, seconds) == (False, 70.0)
+
+
+@SYSTEMS
+def test_an_rpc_server_that_crashes_again_and_again_ends_the_waiting(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    before = look(host)
+    restart(host)
+    host.crashes = lambda _environment: True
+    after, seconds = wait(host, before)
+    assert (after.running, after.rpc_servers, seconds) == (True, 0, 1.0)
+
+
+@SYSTEMS
+def test_one_that_did_so_before_does_not(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    host.crashes = lambda _environment: True
+    before = look(host)
+    restart(host)
+    after, seconds = wait(host, before)
+    assert (before.rpc_servers, after.rpc_servers, seconds) == (0, 0, 10.0)
+
+
+@SYSTEMS
+def test_servers_that_end_together_or_with_the_service_have_not_crashed(system: str) -> None:
+    host = node(system, *[RPC_SERVER] * 3)
+    before = look(host)
+    restart(host)
+    started = host.clock
+    pause = host.pause
+
+    def disturb(seconds: float) -> None:
+        if host.clock - started == 2.0:
+            restart(host)
+        host.crashes = lambda _environment: host.clock - started == 5.0
+        pause(seconds)
+
+    host.pause = disturb  # type: ignore[method-assign]
+    after, seconds = wait(host, before)
+    assert (after.rpc_servers, seconds) == (3, 15.0)
+
+
+@SYSTEMS
+def test_a_main_process_that_changes_at_each_look_does_not_run(system: str) -> None:
+    host = node(system)
+    before = Health(True)
+    host.flaps = True
+    after, seconds = wait(host, before, settle_seconds=10.0, timeout_seconds=20.0)
+    assert (after.running, seconds) == (False, 30.0)
+    assert after.detail.startswith("its main process ends and is started again, ")
+
+
+# When a restart would be noticed.
+
+
+def busy(host: Fake) -> str:
+    return why_busy(host, manager(host).state())  # type: ignore[arg-type]
+
+
+def connect(host: Fake, *ports: int) -> None:
+    """What the system shows of connections to these ports."""
+    if isinstance(host, FakeLaunchd):
+        lines = [f"tcp4       0      0  10.0.0.5.{port}         10.0.0.6.49152         ESTABLISHED\n" for port in ports]
+        host.commands[NETSTAT] = CommandResult(0, "".join(lines), "")
+    else:
+        lines = [f"   0: 0500000A:{port:04X} 0600000A:C000 01 0 0\n" for port in ports]
+        host._put("/proc/net/tcp", MemoryFile(b""))
+        host._put("/proc/net/tcp6", MemoryFile("".join(lines).encode()))
+
+
+@SYSTEMS
+def test_a_node_without_llama_boxes_is_idle(system: str) -> None:
+    # Connections are not even looked at.
+    assert busy(node(system, "gpustack_worker")) == ""
+
+
+@SYSTEMS
+@pytest.mark.parametrize(("count", "why"), [(1, "1 model instance runs on this node"), (2, "2 model instances run on this node")])
+def test_models_run(system: str, count: int, why: str) -> None:
+    assert busy(node(system, RPC_SERVER, *[MODEL] * count)) == why
+
+
+@SYSTEMS
+def test_another_node_uses_the_gpus(system: str) -> None:
+    host = node(system, RPC_SERVER, RPC_SERVER.replace("50052", "50051"))
+    connect(host, 22, 10150)
+    assert busy(host) == ""
+    connect(host, 22, 50052, 50051)
+    assert busy(host) == "another node uses the GPUs of this one (port 50051)"
+
+
+@SYSTEMS
+def test_what_cannot_be_seen_is_not_idle(system: str) -> None:
+    host = node(system, RPC_SERVER, "/opt/llama-box-rpc-server")
+    connect(host)
+    unseen = "whether other nodes use this one's GPUs cannot be seen"
+    assert busy(host) == f"{unseen} (an RPC server does not tell its port)"
+    if isinstance(host, FakeLaunchd):
+        host.commands[NETSTAT] = CommandResult(1, "", "no\n")
+        assert busy(host) == f"{unseen} (netstat failed: rc 1: no)"
+        del host.commands[NETSTAT]
+        assert busy(host) == f"{unseen} (/usr/sbin/netstat does not exist on this host)"
+        host.commands["ps", "-axww", "-o", "pid=,ppid=,command="] = CommandResult(1, "", "no\n")
+        assert busy(host) == "whether models run cannot be seen (ps failed (rc 1: no))"
+    else:
+        host.unreadable.add("/proc/net/tcp6")
+        assert busy(host) == f"{unseen} (/proc/net/tcp6 cannot be read: Permission denied)"
+        host.remove("/proc/net/tcp")
+        assert busy(host) == f"{unseen} (/proc/net/tcp6 cannot be read: Permission denied)"
+        host.unreadable.clear()
+        assert busy(host) == f"{unseen} (/proc/net/tcp does not exist)"
+        host.unreadable.add("/proc")
+        assert busy(host) == "whether models run cannot be seen (/proc cannot be listed: Permission denied)"
+
+
+def test_a_kernel_without_ipv6_has_one_table() -> None:
+    host = node("Linux", RPC_SERVER)
+    connect(host)
+    host.remove("/proc/net/tcp6")
+    assert busy(host) == ""
+
+
+@SYSTEMS
+@pytest.mark.parametrize("state", [ServiceState(False, False), ServiceState(True, True, None), ServiceState(None, None, 5)])
+def test_what_does_not_run_is_idle(system: str, state: ServiceState) -> None:
+    assert why_busy(node(system, MODEL), state) == ""  # type: ignore[arg-type]
