@@ -107,7 +107,7 @@ artefact: venv ## Build the collection's archive, install it, read its documents
 
 .PHONY: demo
 demo: setup ## gpustack#1907 on two simulated Mac Studios with a real GPUStack: shown, cured, shown again.
-	@PYTHONPATH=tests/fleet python3 tests/demo/demo.py
+	@PYTHONPATH=tests/fleet:tests/gpustack:tests/mirror python3 tests/demo/demo.py
 
 .PHONY: molecule
 molecule: setup ## One Molecule scenario on disposable hosts: make molecule SCENARIO=default.
@@ -127,6 +127,10 @@ hosts-test: setup ## The disposable hosts themselves, stand-ins compared with re
 .PHONY: readers-test
 readers-test: setup ## Our model of how environment files are read against real systemd and real shells.
 	tests/integration/readers/run.sh
+
+.PHONY: survive
+survive: setup ## What the collection takes for granted of the real GPUStack: a replaced llama-box stays, and runs.
+	@PYTHONPATH=tests/fleet python3 tests/gpustack/survive.py $(COMBINATIONS)
 
 .PHONY: bench
 bench: setup ## What a run that changes nothing costs (HOSTS=10 PAIRS=5).

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 import pathlib
 import plistlib
 import subprocess
 import sys
-import time
-import urllib.request
 
 VARIABLE = "GGML_METAL_NO_RESIDENCY"
 FILE = "/etc/default/gpustack"
 PLIST = "/Library/LaunchDaemons/ai.gpustack.plist"
-PROGRAM = "/Users/admin/.local/pipx/venvs/gpustack/bin/gpustack"
 # A simulated Mac hides its real process table; this is where the tests look at it.
 PROCESSES = "/.sim/proc"
 
@@ -28,44 +24,20 @@ def run(*argv: str) -> str:
     return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60).stdout
 
 
-def wait_healthy(limit_seconds: float = 120.0) -> str:
-    """GPUStack's own version, once it answers."""
-    end = time.monotonic() + limit_seconds
-    while True:
-        try:
-            with urllib.request.urlopen("http://127.0.0.1/version", timeout=2) as answer:
-                return str(json.load(answer)["version"])
-        except OSError:
-            if time.monotonic() > end:
-                sys.exit(f"GPUStack does not answer: {run('tail', '-n', '20', '/var/log/gpustack.log')}")
-            time.sleep(0.3)
-
-
-def install() -> None:
-    """What GPUStack's install.sh does on a Mac on which /etc/default/gpustack disables residency, as in gpustack#1907."""
-    os.makedirs("/etc/default", exist_ok=True)
-    os.makedirs("/opt/demo", exist_ok=True)
-    with open("/opt/demo/catalog.yaml", "w") as catalog:
-        catalog.write("[]\n")
+def plant() -> None:
+    """The variable where install.sh leaves it if /etc/default/gpustack has it, and in launchd; then the next start has it."""
     with open(FILE, "w") as file:
         file.write(f"# the team's settings\nHF_HUB_OFFLINE=1\n{VARIABLE}=1\nexport {VARIABLE}=0\n")
-    # A server without a worker: a worker would download llama-box, and there is no such place on this machine.
-    arguments = "start --host 0.0.0.0 --port 80 --data-dir /var/lib/gpustack --disable-worker --disable-update-check"
-    content = {
-        "Label": "ai.gpustack",
-        "ProgramArguments": [PROGRAM, *arguments.split(), "--model-catalog-file", "/opt/demo/catalog.yaml"],
-        "EnvironmentVariables": {"HF_HUB_OFFLINE": "1", VARIABLE: "1"},
-        "RunAtLoad": True,
-        "KeepAlive": True,
-        "EnableTransactions": True,
-        "StandardOutPath": "/var/log/gpustack.log",
-        "StandardErrorPath": "/var/log/gpustack.log",
-    }
+    with open(PLIST, "rb") as plist:
+        content = plistlib.load(plist)
+    content["EnvironmentVariables"] = {"HF_HUB_OFFLINE": "1", VARIABLE: "1"}
     with open(PLIST, "wb") as plist:
         plistlib.dump(content, plist)
     subprocess.run(["launchctl", "setenv", VARIABLE, "1"], check=True, timeout=30)
-    subprocess.run(["launchctl", "bootstrap", "system", PLIST], check=True, timeout=30)
-    wait_healthy()
+    # As the operator of gpustack#1907 did at some time: what launchd has loaded since then has the variable.
+    subprocess.run(["launchctl", "bootout", "system/ai.gpustack"], check=False, timeout=60, capture_output=True)
+    while subprocess.run(["launchctl", "bootstrap", "system", PLIST], check=False, timeout=60, capture_output=True).returncode in (5, 37):
+        continue
 
 
 def alive() -> str:
@@ -77,7 +49,7 @@ def alive() -> str:
             environment = pathlib.Path(folder, "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if PROGRAM.encode() in command or b"multiprocessing" in command:
+        if b"gpustack" in command:
             total += 1
             having += any(pair.startswith(VARIABLE.encode() + b"=") for pair in environment)
     return f"{having} of {total}"
@@ -92,17 +64,17 @@ def look() -> None:
     with open("/.sim/events.jsonl") as events:
         spawned = [line for line in events if json.loads(line)["event"] == "spawn" and "ai.gpustack" in line]
     rows = {
-        "GPUStack answers, version": wait_healthy(),
         FILE: f"line {' and '.join(lines)}" if lines else "absent",
         "property list": "present" if VARIABLE in environment else "absent",
         "other variables in it": ", ".join(sorted(set(environment) - {VARIABLE})) or "none",
         "launchctl getenv": "present" if run("launchctl", "getenv", VARIABLE) else "absent",
         "loaded job": "present" if VARIABLE in run("launchctl", "print", "system/ai.gpustack") else "absent",
         "processes that have it": alive(),
+        "wired limit, MiB": run("sysctl", "-n", "iogpu.wired_limit_mb").strip(),
         "starts of the service": str(len(spawned)),
     }
     print(json.dumps(rows))
 
 
 if __name__ == "__main__":
-    {"install": install, "look": look}[sys.argv[1]]()
+    {"plant": plant, "look": look}[sys.argv[1]]()

@@ -12,7 +12,7 @@ import sys
 import time
 import typing as t
 
-from install import PLIST, wait_healthy
+from install import PLIST, wait_up
 
 
 def set_plist(name: str, value: str) -> None:
@@ -40,7 +40,7 @@ def restart() -> None:
             time.sleep(0.2)
     else:
         subprocess.run(["systemctl", "restart", "gpustack"], check=True, timeout=60)
-    wait_healthy()
+    wait_up()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,11 @@ import json
 import os
 import pathlib
 import plistlib
+import socket
 import subprocess
+import sys
 import time
+import urllib.error
 import urllib.request
 
 VARIABLE = "GGML_METAL_NO_RESIDENCY"
@@ -21,11 +24,23 @@ PLIST = pathlib.Path("/Library/LaunchDaemons/ai.gpustack.plist")
 UNIT = pathlib.Path("/etc/systemd/system/gpustack.service")
 BUILTIN = {"0.6.0": "v0.0.136", "0.6.1": "v0.0.144", "0.6.2": "v0.0.154", "0.7.0": "v0.0.164", "0.7.1": "v0.0.171"}
 
+# That of service.py.
+RPC_PORT = 40064
+# GPUStack's download site, so to say: service.py gets it from there again.
+OWN_LLAMA_BOX = pathlib.Path("/opt/gpustack-own/llama-box")
+# What service.py is told to be.
+WORDS = pathlib.Path("/etc/gpustack-stand-in")
+
 LLAMA_BOX = """#!/usr/bin/python3
-import sys, time
+import socket, sys, time
 if "--version" in sys.argv:
     sys.stderr.write("version    : @VERSION@ (stand-in)\\n")
     sys.exit(0)
+if "--rpc-server-port" in sys.argv:
+    listener = socket.create_server(("0.0.0.0", int(sys.argv[sys.argv.index("--rpc-server-port") + 1])))
+    clients = []
+    while True:
+        clients.append(listener.accept())
 while True:
     time.sleep(3600)
 """
@@ -40,30 +55,51 @@ def write(path: pathlib.Path, text: str, mode: int = 0o644) -> None:
 
 def platform_name() -> str:
     """The system, architecture and device in the name of a 0.7 folder."""
-    return "darwin-arm64-mps" if os.uname().sysname == "Darwin" else "linux-amd64"
+    system = os.uname()
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(system.machine, system.machine)
+    return f"{system.sysname.lower()}-{machine}" + ("-mps" if system.sysname == "Darwin" and machine == "arm64" else "")
+
+
+def install_llama_box(tools: pathlib.Path, version: str) -> dict[str, str]:
+    """GPUStack's own llama-box with the links that it makes; returns what service.py has to know."""
+    own = BUILTIN[version]
+    key = "llama-box"
+    folder = tools / "llama-box"
+    rpc_folder = folder
+    if version.startswith("0.7"):
+        # From 0.7 on each build has a folder of its own, named in versions.json, and a link says which one is used.
+        key = f"llama-box-{own}-{platform_name()}"
+        rpc_folder = folder / "llama-box-default"
+        folder /= key
+    program = folder / "llama-box"
+    write(program, LLAMA_BOX.replace("@VERSION@", own), 0o755)
+    write(OWN_LLAMA_BOX, program.read_text(), 0o755)
+    # 0.6.0 makes an absolute link, later ones a relative one.
+    program.with_name("llama-box-rpc-server").symlink_to(program if version == "0.6.0" else program.name)
+    if rpc_folder != folder:
+        rpc_folder.symlink_to(key)
+    record = tools / "versions.json"
+    write(record, json.dumps({key: own}))
+    return {
+        "llama_box": str(program),
+        "rpc_server": f"{rpc_folder}/llama-box-rpc-server",
+        "record": str(record),
+        "record_key": key,
+        "own_version": own,
+        "own_llama_box": str(OWN_LLAMA_BOX),
+    }
 
 
 def install_program(venv: pathlib.Path, version: str, service_source: str) -> pathlib.Path:
     """A virtual environment as pipx makes it, without the packages."""
     site_packages = venv / "lib/python3.11/site-packages"
-    tools = site_packages / "gpustack/third_party/bin"
-    name = "llama-box"
-    if version.startswith("0.7"):
-        # From 0.7 on each build has a folder of its own, named in versions.json, and a link says which one is used.
-        name = f"llama-box-{BUILTIN[version]}-{platform_name()}"
-        (tools / "llama-box").mkdir(parents=True, exist_ok=True)
-        (tools / "llama-box/llama-box-default").symlink_to(tools / "llama-box" / name)
-        llama_box = tools / "llama-box" / name / "llama-box"
-    else:
-        llama_box = tools / "llama-box/llama-box"
-    write(llama_box, LLAMA_BOX.replace("@VERSION@", BUILTIN[version]), 0o755)
-    write(tools / "versions.json", json.dumps({name: BUILTIN[version]}))
+    facts = install_llama_box(site_packages / "gpustack/third_party/bin", version)
     write(site_packages / f"gpustack-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: gpustack\nVersion: {version}\n")
     (venv / "bin").mkdir(parents=True, exist_ok=True)
     if not (venv / "bin/python").exists():
         (venv / "bin/python").symlink_to("/usr/bin/python3")
     program = venv / "bin/gpustack"
-    write(program, f"#!{venv}/bin/python\n" + service_source.replace("@LLAMA_BOX@", str(llama_box)), 0o755)
+    write(program, f"#!{venv}/bin/python\n" + service_source.replace("@FACTS@", json.dumps(facts)), 0o755)
     return program
 
 
@@ -133,17 +169,28 @@ def install_systemd(arguments: argparse.Namespace, service_source: str) -> None:
     subprocess.run(["systemctl", "enable", "--now", "gpustack.service"], check=True, timeout=60)
 
 
-def wait_healthy(limit_seconds: float = 30.0) -> None:
-    """Poll until the service answers, so that its start is counted before a test looks."""
+def is_up() -> bool:
+    """Whether the service answers, however, and its RPC server listens."""
+    try:
+        urllib.request.urlopen("http://127.0.0.1/healthz", timeout=2).close()
+    except urllib.error.HTTPError:
+        pass
+    except OSError:
+        return False
+    try:
+        socket.create_connection(("127.0.0.1", RPC_PORT), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def wait_up(limit_seconds: float = 60.0) -> None:
+    """Poll until everything runs, so that its start is counted before a test looks."""
     end = time.monotonic() + limit_seconds
-    while True:
-        try:
-            with urllib.request.urlopen("http://127.0.0.1/healthz", timeout=2):
-                return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
+    while not is_up():
+        if time.monotonic() > end:
+            sys.exit("the stand-in for GPUStack does not come up")
+        time.sleep(0.1)
 
 
 def main() -> None:
@@ -155,6 +202,7 @@ def main() -> None:
     parser.add_argument("--file-text", default="", help="text of /etc/default/gpustack before what --plant adds")
     parser.add_argument("--plist-variable", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--binary-plist", action="store_true")
+    parser.add_argument("--be", action="append", default=[], choices=["idle", "sick"], help="without a model; with errors at /healthz")
     arguments = parser.parse_args()
     service_source = pathlib.Path(__file__).with_name("service.py").read_text()
     text = arguments.file_text
@@ -164,12 +212,14 @@ def main() -> None:
         text += f"export {VARIABLE}=0\n"
     if text:
         write(ENVIRONMENT_FILE, text)
+    for word in arguments.be:
+        write(WORDS / word, "")
     os.umask(0o022)
     if arguments.kind == "systemd":
         install_systemd(arguments, service_source)
     else:
         install_launchd(arguments, service_source)
-    wait_healthy()
+    wait_up()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def test_file_no_longer_sets_the_variable(host: Host) -> None:
 
 def test_no_process_has_the_variable(host: Host) -> None:
     found = seen.processes(host)
-    assert len(found) == 2
+    assert len(found) == 3
     assert all(seen.VARIABLE not in environment for _name, environment in found)
 
 

@@ -26,7 +26,7 @@ def test_nothing_of_the_drift_is_left_but_the_foreign_line(host: Host) -> None:
 
 def test_processes_are_as_wanted(host: Host) -> None:
     found = seen.processes(host)
-    assert len(found) == 2
+    assert len(found) == 3
     for _name, environment in found:
         assert seen.VARIABLE not in environment
         assert environment["HF_ENDPOINT"] == "https://hub.example.com"

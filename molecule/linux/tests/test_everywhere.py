@@ -37,7 +37,7 @@ def test_manager_no_longer_gives_the_variable(host: Host) -> None:
 
 def test_processes_have_what_was_asked_for_and_not_the_variable(host: Host) -> None:
     found = seen.processes(host)
-    assert len(found) == 2
+    assert len(found) == 3
     for _name, environment in found:
         assert seen.VARIABLE not in environment
         assert environment["HF_TOKEN"] == "canary-secret-1"

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, The metalfleet.gpustack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Six hosts with GPUStack, of all kinds, after the role has run twice."""
+"""Seven hosts with GPUStack, of all kinds, after the playbook has run twice, and once more for one that had drifted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,42 @@ import seen
 if t.TYPE_CHECKING:
     from testinfra.host import Host
 
-# Starts: one by the installation, one more where the service ran with the variable.
-EXPECTED_STARTS = {"ultra": 2, "mini": 2, "max": 2, "paravirtual": 1, "rosetta": 1, "debian": 2}
+NEW = "v0.0.168"
+# Starts: one by the installation, one more where the service ran with the variable or another builtin llama-box. Version of the
+# builtin one, and of the pinned one if there is to be one. The wired limit in MiB, None where there is no such sysctl.
+EXPECTED = {
+    "ultra": (2, NEW, NEW, 491520),
+    "mini": (2, "v0.0.144", NEW, 0),
+    "max": (2, NEW, NEW, 118784),
+    "intel": (2, NEW, NEW, None),
+    "paravirtual": (2, NEW, NEW, 0),
+    "rosetta": (2, NEW, None, 0),
+    "debian": (2, NEW, NEW, None),
+}
 
-testinfra_hosts = [f"ansible://{name}" for name in EXPECTED_STARTS]
+testinfra_hosts = [f"ansible://{name}" for name in EXPECTED]
 
 
 def test_variable_is_alive_only_where_it_may_be(host: Host) -> None:
     allowed = host.backend.get_hostname() == "paravirtual"
-    assert [seen.VARIABLE in environment for _name, environment in seen.processes(host)] == [allowed, allowed]
+    assert [seen.VARIABLE in environment for _name, environment in seen.processes(host)] == [allowed] * 3
 
 
-def test_starts(host: Host) -> None:
-    assert seen.starts(host) == EXPECTED_STARTS[host.backend.get_hostname()]
+def test_file_drifted_again_where_the_last_run_did_not_go(host: Host) -> None:
+    if host.backend.get_hostname() in ("ultra", "rosetta"):
+        content = seen.read(host, seen.ENVIRONMENT_FILE)
+        assert content == (b"" if host.backend.get_hostname() == "rosetta" else b"GGML_METAL_NO_RESIDENCY=1\n")
+
+
+def test_starts_and_llama_box(host: Host) -> None:
+    starts, builtin, pinned, _wired = EXPECTED[host.backend.get_hostname()]
+    found = seen.look(host)
+    assert found["starts"] == starts
+    assert found["llama_box"]["builtin"]["version"] == builtin
+    assert [one["version"] for one in found["llama_box"]["pinned"].values()] == ([pinned] if pinned else [])
+    assert [one["sha256"] for one in found["rpc"]["running"]] == [found["llama_box"]["builtin"]["sha256"]]
+
+
+def test_wired_limit(host: Host) -> None:
+    wired = EXPECTED[host.backend.get_hostname()][3]
+    assert wired is None or seen.sysctl(host, "iogpu.wired_limit_mb") == wired

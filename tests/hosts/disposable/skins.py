@@ -32,6 +32,7 @@ STAND_INS = {
     "usr/sbin/ioreg": "ioreg",
     "usr/bin/plutil": "plutil",
     "usr/sbin/ifconfig": "ifconfig",
+    "usr/sbin/netstat": "netstat",
     "usr/sbin/route": "route",
     "usr/bin/xattr": "xattr",
     "usr/bin/stat": "bsd_stat",

@@ -16,6 +16,7 @@ EXPECTED: t.Dict[str, t.Tuple[str, t.Optional[str], bool, str, t.List[str], t.Op
     "m3_ultra_512": ("arm64", "0", True, "0", ["Performance", "Efficiency"], "Apple M3 Ultra", "80"),
     "m3_ultra_96": ("arm64", "0", True, "0", ["Performance", "Efficiency"], "Apple M3 Ultra", "60"),
     "m1_8": ("arm64", "0", True, "0", ["Performance", "Efficiency"], "Apple M1", "8"),
+    "m1_max_macos13": ("arm64", "0", True, "0", ["Performance", "Efficiency"], "Apple M1 Max", "32"),
     "m2_ultra_192": ("arm64", "0", True, "0", ["Performance", "Efficiency"], "Apple M2 Ultra", "76"),
     "m4_max_128": ("arm64", "0", True, "0", ["Performance", "Efficiency"], "Apple M4 Max", "40"),
     "future": ("arm64", "0", True, "0", ["Super", "Performance", "Efficiency"], "Apple M7 Hyper", "96"),
@@ -46,7 +47,7 @@ def test_profile(by_profile: t.Callable[[str], Host], name: str) -> None:
     assert int(values["hw.memsize"]) == declared["memory_bytes"]
     names = [host.out(f"sysctl -n hw.perflevel{level}.name").strip() for level in range(len(levels))]
     assert names == levels
-    assert host.sh("sysctl -n iogpu.wired_limit_mb").stdout == ("0\n" if arm else "")
+    assert host.sh("sysctl -n iogpu.wired_limit_mb").stdout == ("0\n" if arm and name != "m1_max_macos13" else "")
     profile = json.loads(host.out("system_profiler -json SPHardwareDataType SPDisplaysDataType"))
     hardware, display = profile["SPHardwareDataType"][0], profile["SPDisplaysDataType"][0]
     assert hardware.get("chip_type") == chip

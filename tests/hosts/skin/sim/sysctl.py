@@ -13,13 +13,17 @@ import typing as t
 from . import hardware
 from .common import complain, profile, read_json, recorded, write_json
 
-# Values set here last until the host ends, as they last until a reboot on a Mac (/etc/sysctl.conf is ignored there).
+# Values set here last until the next boot (/etc/sysctl.conf is ignored on a Mac); launchd forgets them when it starts again.
 SET = "sysctl.json"
 WRITABLE = re.compile(r"^(iogpu\.|debug\.iogpu\.)")
+WIDE = ("hw.memsize", "debug.iogpu.wired_limit")
 
 
 def _values() -> t.Dict[str, str]:
-    return {**hardware.sysctl_values(profile(), read_json("boot.json")["time"]), **read_json(SET)}
+    """What the hardware says, what the profile has otherwise (null: this Mac lacks the OID), what was set since the boot."""
+    facts = profile()
+    values = {**hardware.sysctl_values(facts, read_json("boot.json")["time"]), **facts.get("sysctl", {}), **read_json(SET)}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def _set(values: t.Dict[str, str], name: str, new: str, bare: bool) -> int:
@@ -48,7 +52,7 @@ def _raw(name: str, value: str) -> bytes:
     if name == "kern.boottime":
         return struct.pack("<qq", *(int(word) for word in re.findall(r"\d+", value)[:2]))
     if re.match(r"^-?\d+$", value):
-        return struct.pack("<q" if name == "hw.memsize" else "<i", int(value))
+        return struct.pack("<q" if name in WIDE else "<i", int(value))
     return value.encode() + b"\0"
 
 
