@@ -22,7 +22,7 @@ export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 
 # What `make test` runs, the longest first.
-SCENARIOS := drift mixed macs check_first linux default
+SCENARIOS := drift real_package sick mixed upgrade check_first ten_drifts airgap composition when_idle macs linux rollback default
 TEST_JOBS := sanity hosts-test $(SCENARIOS:%=molecule-%) cores demo unit-oldest coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 

@@ -228,10 +228,10 @@ health:
           type: bool
           sample: true
         answering:
-          description: The ports on which GPUStack says that it is well.
+          description: Which parts of GPUStack say that they are well.
           type: list
-          elements: int
-          sample: [80, 10150]
+          elements: str
+          sample: [server, worker]
         rpc_servers:
           description: How many RPC servers of llama-box run steadily; null where that cannot be seen.
           type: int

@@ -55,8 +55,7 @@ options:
         description:
           - What the build computes with, such as V(metal), V(avx2) or V(cuda-12.4).
           - V(auto) knows it for Macs and for hosts without an accelerator. For CUDA, CANN and the like, it depends on the version
-            that is
-            installed, so say it.
+            that is installed, so say it.
         type: str
         default: auto
       source:
@@ -169,8 +168,7 @@ options:
         description:
           - Variables and their values. Text and whole numbers are taken; put V(true), V(1.0) and V(null) in quotes.
           - This and O(environment.secrets) and O(environment.content) are the whole of what is ours. A variable that an earlier
-            run wrote and that is
-            given no longer is removed.
+            run wrote and that is given no longer is removed.
           - The values appear in diffs. Use O(environment.secrets) for those that must not.
         type: dict
         default: {}
@@ -178,8 +176,7 @@ options:
         description:
           - Variables whose values are never shown, such as C(HF_TOKEN).
           - A property list is readable by every user of a Mac unless O(environment.mode) says otherwise, and C(launchctl print)
-            shows the
-            environment of a loaded job to every user whatever the modes are.
+            shows the environment of a loaded job to every user whatever the modes are.
         type: dict
         default: {}
       content:
@@ -351,10 +348,10 @@ health:
           type: bool
           sample: true
         answering:
-          description: The ports on which GPUStack says that it is well.
+          description: Which parts of GPUStack say that they are well.
           type: list
-          elements: int
-          sample: [80, 10150]
+          elements: str
+          sample: [server, worker]
         rpc_servers:
           description: How many RPC servers of llama-box run steadily; null where that cannot be seen.
           type: int
@@ -433,7 +430,8 @@ wired_limit:
       type: int
       sample: 475136
     boot_daemon:
-      description: Whether the daemon is there after this run; null where O(wired_limit.state=present) leaves this machine alone and did not look.
+      description:
+        Whether the daemon is there after this run; null where O(wired_limit.state=present) leaves this machine alone and did not look.
       type: bool
       sample: true
     wired_collector_disabled:
@@ -466,11 +464,12 @@ environment:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_box import ArchivesNeededError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.node import bring_to_state
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import environment_request, llama_box_request, wired_limit
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError, HostError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "llama_box": {"type": "dict", "options": llama_box_request.OPTIONS},
@@ -492,10 +491,8 @@ def main() -> None:
     except ArchivesNeededError as exc:
         # Nothing was changed: the action plugin pushes them and comes back.
         module.exit_json(**exc.as_result())
-    except HostError as exc:
-        module.fail_json(msg=str(exc) if host.effective_uid() == 0 else f"{exc}; this needs root: say `become: true`")
     except GpustackError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=message_of(exc, host))
     for warning in warnings:
         module.warn(warning)
     module.exit_json(**result)

@@ -128,12 +128,12 @@ health:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.governed import governed_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.previous import Previous
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import remove_receipt
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.transaction import Options, carry_out
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError, HostError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "force": {"type": "bool", "default": False},
@@ -148,10 +148,8 @@ def main() -> None:
     host = Host()
     try:
         result, warnings = run(module.params, host, module.check_mode)
-    except HostError as exc:
-        module.fail_json(msg=str(exc) if host.effective_uid() == 0 else f"{exc}; this needs root: say `become: true`")
     except GpustackError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=message_of(exc, host))
     for warning in warnings:
         module.warn(warning)
     module.exit_json(**result)
@@ -162,8 +160,6 @@ def run(params: t.Mapping[str, t.Any], host: Host, check_mode: bool) -> tuple[di
     installation = governed_installation(host, params["service_name"])
     options = Options(params["restart"], params["settle_seconds"])
     outcome = carry_out(host, installation, [Previous(host, params["force"])], options, check_mode)
-    if outcome.applied and outcome.as_result()["changed"]:
-        remove_receipt(host)
     return outcome.as_result(), list(dict.fromkeys([*installation.warnings, *outcome.warnings()]))
 
 

@@ -56,8 +56,10 @@ def run_with_archives(
         if needed:
             if below is None:
                 given = push(action, given, needed)
-            else:
+            elif isinstance(given[below], t.Mapping):
                 given[below] = push(action, given[below], needed)
+            else:
+                raise AnsibleActionFail(f"{below}: archives can be brought only where it is a dictionary, and this is text")
             result = run_module(given)
             if archives_needed(result):
                 raise AnsibleActionFail("the archives were copied to the node, and the module there does not see them; run again with -vvv")

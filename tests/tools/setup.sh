@@ -128,7 +128,7 @@ case ${1-venv} in
     venv) ;;
     all)
         link_interpreters
-        install_missing gcc iproute2 libc6-dev mmdebstrap openssh-client openssh-server shellcheck
+        install_missing gcc iproute2 libc6-dev mmdebstrap openssh-client openssh-server openssl shellcheck
         ;;
     *)
         echo "usage: setup.sh venv|all" >&2

@@ -9,10 +9,15 @@ They may die before their n-th change (see fault_points).
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
 import typing as t
 
+import pytest
+import yaml
+from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.journal import read_journal
@@ -39,7 +44,9 @@ LINUX_OWN = "v0.0.154"
 
 
 class NodeMac(MortalMac, BoxHost):
-    """A Mac Studio with 512 GiB and GPUStack in a virtual environment, which has run for an hour."""
+    """A Mac Studio with 512 GiB and GPUStack in a virtual environment, which has run for an hour. kernel: its sysctls."""
+
+    kernel: t.Any
 
     def __init__(self, gpustack: str = "0.6.2", environment: dict[str, str] | None = None) -> None:
         super().__init__(environment=environment)
@@ -53,7 +60,7 @@ class NodeMac(MortalMac, BoxHost):
             ("/usr/sbin/sysctl", *VIRTUAL_NAMES): CommandResult(0, "kern.hv_vmm_present: 0\n", ""),
         }
         self.commands[("/usr/bin/sw_vers", "-productVersion")] = CommandResult(0, "26.1\n", "")
-        self.kernel = self.mac.kernel  # type: ignore[assignment]
+        self.kernel = self.mac.kernel
         settle(self)
 
     def run(self, argv: t.Sequence[str], timeout_seconds: float = 30.0) -> CommandResult:
@@ -114,7 +121,7 @@ def settle(host: Node) -> None:
     host.points = []
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _lock_text(system: str) -> str:
     releases: dict[str, t.Any] = {}
     for version in VERSIONS:
@@ -199,3 +206,52 @@ def is_at_rest(host: Node) -> bool:
 def write(host: Node, path: str, content: bytes, mode: int = 0o644) -> None:
     """Somebody writes a file, as with an editor that replaces it."""
     host._put(path, MemoryFile(content, mode=mode))
+
+
+def run_main(module: t.Any, host: Node, monkeypatch: pytest.MonkeyPatch, check_mode: bool = False, **options: t.Any) -> dict[str, t.Any]:
+    """A module as Ansible starts it, on a node in memory; its warnings are part of the result."""
+    monkeypatch.setattr(module, "Host", lambda: host)
+    internal = {"_ansible_remote_tmp": "/tmp", "_ansible_keep_remote_files": False, "_ansible_check_mode": check_mode}
+    monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": {**internal, **options}}).encode())
+    # From ansible-core 2.19 on, arguments come with the name of their serialization.
+    monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+    # What ansible-core makes of warnings differs by version, and outlives the module in this process.
+    warned: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _self, warning: warned.append(warning))
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as ended:
+        module.main()
+    result: dict[str, t.Any] = json.loads(output.getvalue())
+    assert bool(ended.value.code) is bool(result.get("failed"))
+    # ansible-core before 2.21 adds what it was called with.
+    result.pop("invocation", None)
+    return {**result, "warnings": warned}
+
+
+def documented(text: str) -> dict[str, t.Any]:
+    """Return values as documented."""
+    content: dict[str, t.Any] = yaml.safe_load(text)
+    return content
+
+
+_TYPES = {"str": str, "bool": bool, "int": int, "float": float, "list": list, "dict": dict}
+
+
+def undocumented(values: t.Mapping[str, t.Any], docs: t.Mapping[str, t.Any], where: str = "") -> list[str]:
+    """What is not documented among return values, or as another type; null may always be."""
+    found = []
+    for name, value in values.items():
+        doc = docs.get(name)
+        if doc is None:
+            found.append(f"{where}{name}: not documented")
+        elif value is not None and type(value) is not _TYPES[doc["type"]]:
+            found.append(f"{where}{name}: {value!r} is no {doc['type']}")
+        elif isinstance(value, dict) and "contains" in doc:
+            found += undocumented(value, doc["contains"], f"{where}{name}.")
+        elif isinstance(value, list):
+            for one in value:
+                if type(one) is not _TYPES[doc["elements"]]:
+                    found.append(f"{where}{name}: {one!r} is no {doc['elements']}")
+                elif isinstance(one, dict) and "contains" in doc:
+                    found += undocumented(one, doc["contains"], f"{where}{name}.")
+    return found

@@ -21,7 +21,7 @@ EXPECTED = {
     "max": (2, NEW, NEW, 118784),
     "intel": (2, NEW, NEW, None),
     "paravirtual": (2, NEW, NEW, 0),
-    "rosetta": (2, NEW, None, 0),
+    "rosetta": (2, NEW, None, 59392),
     "debian": (2, NEW, NEW, None),
 }
 

@@ -68,7 +68,7 @@ def parse_age(stat: str, uptime: str) -> t.Optional[float]:
     match = _STAT.match(stat)
     try:
         ticks = int(match.group("rest").split()[_START_FIELD]) if match else None
-        return None if ticks is None else float(uptime.split(maxsplit=1)[0]) - ticks / _TICKS_PER_SECOND
+        return None if ticks is None else float(uptime.partition(" ")[0]) - ticks / _TICKS_PER_SECOND
     except (ValueError, IndexError):
         return None
 

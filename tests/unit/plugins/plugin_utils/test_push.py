@@ -15,7 +15,7 @@ import typing as t
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils import push as module
-from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.push import Needed, archives_needed, find_archive, push
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.push import Needed, archives_needed, find_archive, push, run_with_archives
 
 CONTENT = b"an archive"
 NEEDED = Needed("v0.0.139", "darwin-arm64-metal", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
@@ -206,3 +206,95 @@ def test_no_folder_was_named(tmp_path: pathlib.Path) -> None:
     ):
         push(action, {"archives_folder": ""}, [NEEDED])
     assert action.done == []
+
+
+ONE = {"version": "v0.0.139", "build": "darwin-arm64-metal", "sha256": NEEDED.sha256, "size_bytes": len(CONTENT)}
+ASKS = {"changed": False, "archives_needed": [ONE]}
+REMOTE = f"/remote/tmp/{NEEDED.sha256}.zip"
+
+
+class Module:
+    """A module on a node, which answers as told and keeps what it was given."""
+
+    def __init__(self, *answers: dict[str, t.Any] | Exception) -> None:
+        self.answers = list(answers)
+        self.runs: list[dict[str, t.Any]] = []
+
+    def __call__(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        self.runs.append(dict(options))
+        # As Ansible does it.
+        options["_ansible_internal"] = True
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class RunningAction(Action):
+    def _remove_tmp_path(self, path: str | None) -> None:
+        self.done.append(("remove", path))
+
+
+@pytest.mark.parametrize("answer", [{"changed": True}, {"failed": True, "msg": "why"}, {"changed": True, "archives_needed": []}])
+def test_a_module_that_asks_for_nothing_runs_once(tmp_path: pathlib.Path, answer: dict[str, t.Any]) -> None:
+    action, run_module = RunningAction(tmp_path), Module(answer)
+    given = {"archives_folder": "archives"}
+    assert run_with_archives(action, run_module, given) == answer
+    assert (run_module.runs, action.done) == ([given], [("remove", None)])
+
+
+@pytest.mark.parametrize("below", [None, "llama_box"])
+def test_a_module_that_asks_is_run_once_more(tmp_path: pathlib.Path, below: str | None) -> None:
+    place(tmp_path / "archives")
+    action, run_module = RunningAction(tmp_path), Module(ASKS, {"changed": True})
+    inner = {"archives_folder": "archives", "version": "v0.0.139"}
+    given = inner if below is None else {below: inner, "restart": "never"}
+    before = repr(given)
+    assert run_with_archives(action, run_module, given, below) == {"changed": True}
+    told = {**inner, "archives": {NEEDED.sha256: REMOTE}}
+    first, second = run_module.runs
+    assert first == given
+    assert second == (told if below is None else {**given, below: told})
+    assert repr(given) == before
+    assert [step[0] for step in action.done] == ["tmp", "transfer", "permissions", "remove"]
+    assert action.done[-1] == ("remove", "/remote/tmp")
+
+
+def test_a_module_that_asks_again_is_told_off(tmp_path: pathlib.Path) -> None:
+    place(tmp_path / "archives")
+    action, run_module = RunningAction(tmp_path), Module(ASKS, ASKS)
+    with pytest.raises(
+        AnsibleActionFail, match=r"^the archives were copied to the node, and the module there does not see them; run again with -vvv"
+    ):
+        run_with_archives(action, run_module, {"archives_folder": "archives"})
+    assert (len(run_module.runs), action.done[-1]) == (2, ("remove", "/remote/tmp"))
+
+
+@pytest.mark.parametrize("answers", [(OSError("broken"),), (ASKS, OSError("broken"))])
+def test_what_was_copied_is_removed_whatever_happens(tmp_path: pathlib.Path, answers: tuple[t.Any, ...]) -> None:
+    place(tmp_path / "archives")
+    action, run_module = RunningAction(tmp_path), Module(*answers)
+    with pytest.raises(OSError, match="broken"):
+        run_with_archives(action, run_module, {"archives_folder": "archives"})
+    assert action.done[-1] == ("remove", "/remote/tmp" if len(answers) == 2 else None)
+
+
+def test_a_copy_that_fails_is_removed(tmp_path: pathlib.Path) -> None:
+    place(tmp_path / "archives")
+    action, run_module = RunningAction(tmp_path), Module(ASKS)
+
+    def transfer(source: str, target: str) -> None:
+        raise AnsibleActionFail(f"{target}: No space left on device")
+
+    action._transfer_file = transfer  # type: ignore[method-assign]
+    with pytest.raises(AnsibleActionFail, match="No space left"):
+        run_with_archives(action, run_module, {"archives_folder": "archives"})
+    assert (len(run_module.runs), action.done[-1]) == (1, ("remove", "/remote/tmp"))
+
+
+def test_options_as_text_cannot_be_added_to(tmp_path: pathlib.Path) -> None:
+    """Ansible takes a dictionary as JSON, too, as on its command line."""
+    action, run_module = RunningAction(tmp_path), Module(ASKS)
+    with pytest.raises(AnsibleActionFail, match=r"^llama_box: archives can be brought only where it is a dictionary, and this is text"):
+        run_with_archives(action, run_module, {"llama_box": '{"archives_folder": "archives"}'}, "llama_box")
+    assert (len(run_module.runs), action.done) == (1, [("remove", None)])

@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+import pathlib
+import types
+import typing as t
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible_collections.metalfleet.gpustack.plugins.action.node import ActionModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_box import ArchivesNeededError
+from ansible_collections.metalfleet.gpustack.plugins.modules import node
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils import push as push_module
+from ansible_collections.metalfleet.gpustack.tests.mirror import archives
+from ansible_collections.metalfleet.gpustack.tests.unit.whole_nodes import BUILDS, VERSION, NodeMac, everything, lock_of, validated
+
+BUILD = BUILDS["Darwin"][0]
+RELEASE = lock_of("Darwin")["releases"][VERSION][BUILD]
+ARCHIVE = archives.pack(archives.contents(VERSION, BUILD))
+REMOTE = f"/remote/tmp/{RELEASE['sha256']}.zip"
+
+
+class Action(ActionModule):  # type: ignore[misc,unused-ignore]
+    """The action plugin, which runs the real module on a node in memory. breaks: what a run raises, by its number."""
+
+    def __init__(self, host: NodeMac, options: dict[str, t.Any], **task: t.Any) -> None:
+        self.host = host
+        self._task = types.SimpleNamespace(**{"args": options, "async_val": 0, "check_mode": False, "action": "node", **task})
+        shell = types.SimpleNamespace(tmpdir=None, join_path=lambda *parts: "/".join(parts))
+        self._connection = types.SimpleNamespace(_shell=shell)
+        self._loader = types.SimpleNamespace(path_dwim=lambda path: path)
+        self.runs: list[dict[str, t.Any]] = []
+        self.transfers: list[tuple[str, str]] = []
+        self.removed: list[str | None] = []
+        self.breaks: dict[int, Exception] = {}
+
+    def _execute_module(self, module_name: str, module_args: dict[str, t.Any], task_vars: t.Any = None) -> dict[str, t.Any]:
+        assert (module_name, task_vars) == ("metalfleet.gpustack.node", {"a": 1})
+        self.runs.append(copy.deepcopy(module_args))
+        # As Ansible does it.
+        module_args["_ansible_internal"] = True
+        given = {key: value for key, value in module_args.items() if key != "_ansible_internal"}
+        if len(self.runs) in self.breaks:
+            raise self.breaks[len(self.runs)]
+        try:
+            return node.bring_to_state(self.host, validated(node.ARGUMENT_SPEC, given), self._task.check_mode)[0]  # type: ignore[arg-type]
+        except ArchivesNeededError as exc:
+            return exc.as_result()
+
+    def _make_tmp_path(self, remote_user: str | None = None) -> str:
+        self._connection._shell.tmpdir = "/remote/tmp"
+        return "/remote/tmp"
+
+    def _transfer_file(self, local_path: str, remote_path: str) -> str:
+        self.transfers.append((local_path, remote_path))
+        self.host.put(remote_path, pathlib.Path(local_path).read_bytes(), 0o600)
+        return remote_path
+
+    def _fixup_perms2(self, remote_paths: t.Any, remote_user: t.Any = None, execute: bool = True) -> None:
+        pass
+
+    def _remove_tmp_path(self, tmp_path: str | None, force: bool = False) -> None:
+        self.removed.append(tmp_path)
+        if tmp_path is not None:
+            self.host.remove(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Archives on the controller."""
+    monkeypatch.setattr(push_module.C, "DEFAULT_LOCAL_TMP", str(tmp_path))
+    path = tmp_path / "archives" / VERSION / archives.archive_name(BUILD)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(ARCHIVE)
+    return tmp_path / "archives"
+
+
+def action(folder: pathlib.Path, host: NodeMac | None = None, **task: t.Any) -> Action:
+    host = host or NodeMac()
+    options = everything(host)
+    options["llama_box"].update(source="push", archives_folder=str(folder))
+    del options["llama_box"]["folder"]
+    return Action(host, options, **task)
+
+
+def run(action: Action) -> dict[str, t.Any]:
+    result: dict[str, t.Any] = action.run(task_vars={"a": 1})
+    return result
+
+
+def test_a_node_that_lacks_an_archive(folder: pathlib.Path) -> None:
+    found = action(folder)
+    given = copy.deepcopy(found._task.args)
+    result = run(found)
+    assert (result["changed"], result["restarted"], "archives_needed" in result) == (True, True, False)
+    assert found.transfers == [(str(folder / VERSION / archives.archive_name(BUILD)), REMOTE)]
+    first, second = found.runs
+    assert first == given
+    # Below the option that it belongs to, and nothing else is touched.
+    assert second == {**first, "llama_box": {**first["llama_box"], "archives": {RELEASE["sha256"]: REMOTE}}}
+    assert found._task.args == given
+    assert (found.removed, REMOTE in found.host.files) == (["/remote/tmp"], False)
+
+
+def test_a_node_that_lacks_nothing(folder: pathlib.Path) -> None:
+    host = NodeMac()
+    run(action(folder, host))
+    found = action(folder, host)
+    assert run(found)["changed"] is False
+    assert (len(found.runs), found.transfers, found.removed) == (1, [], [None])
+
+
+def test_a_node_whose_llama_box_is_not_given(folder: pathlib.Path) -> None:
+    found = action(folder)
+    del found._task.args["llama_box"]
+    assert run(found)["changed"] is True
+    assert (len(found.runs), found.transfers) == (1, [])
+
+
+def test_check_mode_needs_no_archive(folder: pathlib.Path) -> None:
+    found = action(folder, check_mode=True)
+    result = run(found)
+    assert (result["changed"], result["applied"], len(found.runs), found.transfers) == (True, False, 1, [])
+
+
+def test_what_was_brought_is_removed_whatever_happens(folder: pathlib.Path) -> None:
+    found = action(folder)
+    found.breaks[2] = OSError("the connection broke")
+    with pytest.raises(OSError, match="the connection broke"):
+        run(found)
+    assert (found.transfers[0][1], found.removed, REMOTE in found.host.files) == (REMOTE, ["/remote/tmp"], False)
+
+
+def test_archives_that_the_controller_lacks(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    found = action(tmp_path / "empty")
+    with pytest.raises(AnsibleActionFail, match=r"^archives_folder: the archive of llama-box v0\.0\.139 \(darwin-arm64-metal\) is not on"):
+        run(found)
+    assert (len(found.runs), found.host.stops, found.removed) == (1, 0, [None])
+
+
+def test_async_is_refused(folder: pathlib.Path) -> None:
+    found = action(folder, async_val=60)
+    with pytest.raises(AnsibleActionFail, match="async"):
+        run(found)
+    assert found.runs == []

@@ -1,0 +1,35 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
+    BadInputError,
+    CommandMissingError,
+    GpustackError,
+    HostError,
+    ServiceError,
+)
+from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryHost
+
+HINT = "; this needs root: say `become: true`"
+DENIED = "where it is cannot be told, as /x cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (HostError("/x cannot be written: Read-only file system"), HINT),
+        (CommandMissingError("x does not exist on this host"), HINT),
+        (BadInputError("version is missing"), ""),
+        (ServiceError("the service does not run"), ""),
+        (BadInputError(DENIED), HINT),
+        (ServiceError(DENIED), HINT),
+    ],
+)
+def test_who_is_not_root_is_told_so_where_that_may_be_why(error: GpustackError, hint: str) -> None:
+    assert message_of(error, MemoryHost(uid=501)) == f"{error}{hint}"  # type: ignore[arg-type]
+    assert message_of(error, MemoryHost(uid=0)) == str(error)  # type: ignore[arg-type]

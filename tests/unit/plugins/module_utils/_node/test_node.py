@@ -1,0 +1,602 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""All resources of a node at once: many kinds of drift, the same as the modules one by one, and the receipt."""
+
+from __future__ import annotations
+
+import copy
+import json
+import plistlib
+import posixpath
+import typing as t
+
+import pytest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.node import wanted_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import state_folder
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import digest_of, receipt_path, signature
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
+    BadInputError,
+    GpustackError,
+    HostError,
+    ServiceError,
+)
+from ansible_collections.metalfleet.gpustack.plugins.modules import environment, llama_box, node, wired_limit
+from ansible_collections.metalfleet.gpustack.tests.mirror import archives
+from ansible_collections.metalfleet.gpustack.tests.unit import fake_kernel, whole_nodes
+from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import LABEL, PLIST, UNIT, UNIT_FILE
+from ansible_collections.metalfleet.gpustack.tests.unit.llama_box_nodes import (
+    ARCHIVES,
+    BIN_DIR,
+    BUILTIN_0_6,
+    BUILTIN_0_7,
+    SITE,
+    THIRD_PARTY,
+)
+from ansible_collections.metalfleet.gpustack.tests.unit.whole_nodes import (
+    AUTO_MIB,
+    BUILDS,
+    FILE,
+    KINDS,
+    RESIDENCY,
+    VERSION,
+    Node,
+    NodeLinux,
+    NodeMac,
+    bring,
+    everything,
+    state_of,
+    validated,
+)
+
+ALL_KINDS = pytest.mark.parametrize("kind", list(KINDS))
+PINNED = {"mac": f"{BIN_DIR}/llama-box_{VERSION}", "linux": f"{BIN_DIR}/llama-box_{VERSION}"}
+PINNED["mac_0_7"] = f"{BIN_DIR}/llama-box/static/llama-box-{VERSION}/llama-box"
+BUILTIN = {"mac": BUILTIN_0_6, "linux": BUILTIN_0_6, "mac_0_7": BUILTIN_0_7}
+# Resource and action of each change that the drift calls for.
+LLAMA_BOXES = [("llama_box", "installed"), ("llama_box", "downgraded")]
+WIRED_LIMIT = [("sysctl", "set"), ("sysctl", "set"), ("boot_daemon", "written"), ("boot_daemon", "enabled")]
+FILE_CHANGES = [("environment_file", action) for action in ("set", "removed", "removed", "mode")]
+MANAGER = [("manager_environment", "removed")]
+DRIFTS = {
+    "mac": [*LLAMA_BOXES, *WIRED_LIMIT, ("plist", "removed"), ("plist", "set"), *FILE_CHANGES, *MANAGER],
+    "linux": [*LLAMA_BOXES, ("unit_file", "removed"), *FILE_CHANGES, *MANAGER],
+}
+DRIFTS["mac_0_7"] = DRIFTS["mac"]
+NO_RECEIPT = "the next run looks at this node as if it were new, as its receipt cannot be kept"
+
+
+def receipt(host: Node) -> dict[str, t.Any] | None:
+    file = host.files.get(receipt_path(host))  # type: ignore[arg-type]
+    return None if file is None else json.loads(file.content)
+
+
+def restart(host: Node) -> None:
+    """Somebody else restarts the service."""
+    if isinstance(host, NodeMac):
+        host.run(["launchctl", "bootout", f"system/{LABEL}"])
+        host.run(["launchctl", "bootstrap", "system", PLIST])
+    else:
+        host.run(["systemctl", "--no-pager", "daemon-reload"])
+        host.run(["systemctl", "--no-pager", "restart", UNIT])
+    host.stops, host.points = 0, []
+
+
+def start_with_residency(host: Node) -> None:
+    """Somebody has started the service with the variable, and put everything else back since."""
+    path = PLIST if isinstance(host, NodeMac) else FILE
+    file = host.files[path]
+    if isinstance(host, NodeMac):
+        content = plistlib.loads(file.content)
+        content["EnvironmentVariables"][RESIDENCY] = "1"
+        whole_nodes.write(host, path, plistlib.dumps(content))
+    else:
+        whole_nodes.write(host, path, file.content + f"{RESIDENCY}=1\n".encode())
+    restart(host)
+    host.files[path] = file
+    assert host.environment()[RESIDENCY] == "1"
+
+
+def edit(host: Node, path: str, old: bytes, new: bytes) -> None:
+    """Somebody replaces the old text by the new one, or appends that."""
+    content = host.files[path].content
+    whole_nodes.write(host, path, content.replace(old, new) if old else content + new, host.files[path].mode)
+
+
+def drift_of_environment(host: Node) -> None:
+    """Seven kinds of it; the service runs with the first three."""
+    if isinstance(host, NodeMac):
+        variable = f"<key>{RESIDENCY}</key>\n<string>1</string>\n<key>HF_ENDPOINT</key>".encode()
+        edit(host, PLIST, b"<key>HF_ENDPOINT</key>", variable)
+        host.domain[RESIDENCY] = "1"
+    else:
+        edit(host, UNIT_FILE, b"", f"Environment={RESIDENCY}=1\n".encode())
+        host.manager[RESIDENCY] = "1"
+    edit(host, FILE, b"", f"{RESIDENCY}=1\n".encode())
+    restart(host)
+    assert host.environment()[RESIDENCY] == "1"
+    if isinstance(host, NodeMac):
+        edit(host, PLIST, b"https://hub.example.com", b"http://else")
+    edit(host, FILE, b"https://hub.example.com", b"http://else")
+    edit(host, FILE, b"", f"export {RESIDENCY}=0\n".encode())
+    host.files[FILE].mode = 0o640
+
+
+def drift_of_the_rest(host: Node, kind: str) -> None:
+    """Three kinds of it, and on a Mac four more."""
+    host.put(BUILTIN[kind], archives.program("v0.0.144", BUILDS[host.system()][0]), 0o744)
+    host.remove(f"{posixpath.dirname(BUILTIN[kind])}/llama-box-rpc-server")
+    host.remove(PINNED[kind])
+    if isinstance(host, NodeMac):
+        host.kernel[fake_kernel.LIMIT] = 1000
+        host.kernel[fake_kernel.COLLECTOR] = 0
+        host.remove(fake_kernel.PLIST)
+        host.disable_daemon()
+
+
+def picture(host: Node) -> dict[str, t.Any]:
+    """The state; of a property list what it says, as a taken out line leaves its line feed."""
+    found = state_of(host)
+    if PLIST in found:
+        content, *others = found[PLIST]
+        found[PLIST] = (plistlib.loads(content), *others)
+    return found
+
+
+@ALL_KINDS
+def test_ten_kinds_of_drift_and_one_restart(kind: str) -> None:
+    host = KINDS[kind]()
+    bring(host, **everything(host))
+    before = picture(host)
+    drift_of_environment(host)
+    drift_of_the_rest(host, kind)
+    host.points = []
+    announced = bring(host, check_mode=True, **everything(host))
+    assert (host.stops, host.points) == (0, [])
+    done = bring(host, **everything(host))
+    assert (announced.pop("applied"), done.pop("applied")) == (False, True)
+    assert announced.pop("health") is None
+    assert done.pop("health")["sick"] == []
+    assert announced == done
+    assert [(change["resource"], change["action"]) for change in done["changes"]] == DRIFTS[kind]
+    assert "the running service still has GGML_METAL_NO_RESIDENCY" in done["restart_reasons"]
+    assert (done["changed"], done["restarted"], done["restart_pending"], done["warnings"], host.stops) == (True, True, False, [], 1)
+    assert picture(host) == before
+    assert RESIDENCY not in host.environment()
+    assert host.environment()["HF_ENDPOINT"] == "https://hub.example.com"
+    host.points = []
+    again = bring(host, **everything(host))
+    assert (again["changed"], again["changes"], again["diff"], again["restarted"], host.stops) == (False, [], [], False, 1)
+    assert host.points == [f"write {receipt_path(host)}"]  # type: ignore[arg-type]
+
+
+@ALL_KINDS
+def test_an_untouched_node_is_not_restarted(kind: str) -> None:
+    host = KINDS[kind]()
+    bring(host, **everything(host))
+    before, starts, calls = state_of(host), host.stops, len(host.calls)
+    result = bring(host, **everything(host))
+    assert (result["changed"], result["restarted"], result["restart_pending"], result["health"]) == (False, False, False, None)
+    assert (state_of(host), host.stops) == (before, starts)
+    looks = {"print", "print-disabled", "getenv", "show", "show-environment"}
+    services = [call for call in host.calls[calls:] if call[0] in ("launchctl", "systemctl")]
+    assert services
+    assert [call for call in services if not looks.intersection(call)] == []
+
+
+@ALL_KINDS
+def test_the_same_as_the_modules_one_by_one(kind: str) -> None:
+    """Files, modes, live values, and the sum of the changes."""
+    host, other = KINDS[kind](), KINDS[kind]()
+    for one in (host, other):
+        whole_nodes.write(one, FILE, f"KEPT=1\n{RESIDENCY}=1\n".encode(), 0o640)
+    options = everything(host)
+    result = bring(host, **options)
+    modules: list[tuple[str, t.Any, dict[str, t.Any]]] = [
+        ("llama_box", llama_box, {"restart": "never"}),
+        ("wired_limit", wired_limit, {}),
+        ("environment", environment, {"restart": "now", "settle_seconds": 0.0}),
+    ]
+    changes: list[dict[str, t.Any]] = []
+    for name, module, how in modules:
+        spec = module.OPTIONS if name == "wired_limit" else module.ARGUMENT_SPEC
+        part, _warnings = module.run(validated(spec, {**options[name], **how}), other, False)
+        changes += part["changes"]
+        assert part.items() >= result[name].items()
+        last = part
+    assert result["changes"] == changes
+    assert state_of(host) == state_of(other)
+    assert (host.stops, other.stops) == (1, 1)
+    assert (host.environment(), host.is_up()) == (other.environment(), True)
+    assert [result[key] for key in ("restarted", "restart_pending", "restart_reasons")] == [
+        last[key] for key in ("restarted", "restart_pending", "restart_reasons")
+    ]
+    assert bring(other, **options)["changed"] is False
+
+
+@pytest.mark.parametrize("name", ["llama_box", "wired_limit", "environment"])
+def test_what_is_not_given_is_left_alone(name: str) -> None:
+    host = NodeMac()
+    before = state_of(host)
+    options = everything(host)
+    result = bring(host, settle_seconds=0.0, **{name: options[name]})
+    governed = {"llama_box": (THIRD_PARTY, BIN_DIR), "wired_limit": (fake_kernel.PLIST, "kernel"), "environment": (FILE, PLIST)}
+    after = state_of(host)
+    touched = {path for path in {*before, *after} if before.get(path) != after.get(path)}
+    assert touched
+    assert all(path.startswith(governed[name]) for path in touched), touched
+    assert {key for key in governed if key in result} == {name}
+    assert result["restarted"] is (name != "wired_limit")
+
+
+def test_nothing_given_is_refused() -> None:
+    host = NodeMac()
+    with pytest.raises(BadInputError, match=r"^nothing is wanted of this node: say one or more of llama_box, wired_limit and environment$"):
+        bring(host, restart="now")
+    assert host.points == []
+
+
+def test_an_empty_option_is_one() -> None:
+    host = NodeMac(environment={RESIDENCY: "1"})
+    result = bring(host, environment={}, wired_limit={}, settle_seconds=0.0)
+    assert (RESIDENCY in host.environment(), host.kernel[fake_kernel.LIMIT], result["restarted"]) == (False, AUTO_MIB, True)
+
+
+@ALL_KINDS
+def test_check_mode_leaves_no_trace(kind: str) -> None:
+    host = KINDS[kind]()
+    files, folders = dict(host.files), set(host.folders)
+    result = bring(host, check_mode=True, **everything(host))
+    assert (result["changed"], result["applied"], result["restarted"]) == (True, False, True)
+    assert (host.points, host.files.keys(), host.folders) == ([], files.keys(), folders)
+    # Nor does it touch what a run has left.
+    bring(host, **everything(host))
+    host.points, host.files[receipt_path(host)].content = [], b"{}"  # type: ignore[arg-type]
+    both: list[dict[str, t.Any]] = [everything(host), {"environment": {}}]
+    for options in both:
+        bring(host, check_mode=True, **options)
+    assert (host.points, receipt(host)) == ([], {})
+
+
+def test_hardware_is_asked_for_once() -> None:
+    """system_profiler takes seconds."""
+    cases: list[tuple[dict[str, t.Any], int]] = [({"wired_limit": {}}, 1), ({"environment": {"variables": {"A": "1"}}}, 0)]
+    for options, times in cases:
+        host = NodeMac()
+        assert bring(host, settle_seconds=0.0, **options)["changed"] is True
+        assert len([call for call in host.calls if "system_profiler" in call[0]]) == times
+
+
+# The receipt.
+
+
+@ALL_KINDS
+def test_what_a_receipt_says(kind: str) -> None:
+    host = KINDS[kind]()
+    bring(host, **everything(host))
+    after_a_change = receipt(host)
+    host.clock += 60.0
+    bring(host, **everything(host))
+    found = receipt(host)
+    assert after_a_change is not None
+    assert found is not None
+    # Both looked at the same node.
+    assert {**after_a_change, "taken_seconds": 0} == {**found, "taken_seconds": 0}
+    assert (found["format"], found["taken_seconds"] - after_a_change["taken_seconds"]) == (1, 60.0)
+    assert found["wanted"] == digest_of(wanted_of(validated(node.ARGUMENT_SPEC, everything(host))))
+    service = {"pid": host._pid, "started": f"Sat Nov 22 {host._pid}" if isinstance(host, NodeMac) else f"{host._pid:032x}"}
+    assert found["service"] == service
+    assert {path: signature(host, path) for path in found["files"]} == found["files"]  # type: ignore[arg-type]
+    must = [FILE, PINNED[kind], BUILTIN[kind], f"{THIRD_PARTY}/versions.json", "/venv/bin/gpustack", f"{SITE}"]
+    must += [PLIST, fake_kernel.PLIST] if isinstance(host, NodeMac) else [UNIT_FILE, f"{UNIT_FILE}.d"]
+    assert set(must) <= found["files"].keys()
+    assert not [path for path in found["files"] if path.startswith((state_folder(host), "/proc", ARCHIVES))]  # type: ignore[arg-type]
+    assert host.files[receipt_path(host)].mode == 0o600  # type: ignore[arg-type]
+
+
+@ALL_KINDS
+def test_every_file_that_is_read_is_signed(kind: str) -> None:
+    """Also where it is read through links."""
+    host = KINDS[kind]()
+    if kind == "linux":
+        whole_nodes.write(host, "/srv/environment", b"KEPT=1\n")
+        host.link("/srv/link", "/srv/environment")
+        host.link(FILE, "/srv/link")
+    options = everything(host)
+    options["environment"]["follow"] = True
+    bring(host, **options)
+    read: set[str] = set()
+    for name in ("read", "sha256"):
+        original = getattr(host, name)
+        setattr(host, name, lambda path, *rest, _original=original: [read.add(host.resolve(path)), _original(path, *rest)][1])
+    assert bring(host, **options)["changed"] is False
+    found = receipt(host)
+    assert found is not None
+    own = (f"{state_folder(host)}/", "/proc/")  # type: ignore[arg-type]
+    governed = {path for path in read if not path.startswith(own)}
+    assert {FILE if kind != "linux" else "/srv/environment", PINNED[kind], BUILTIN[kind]} <= governed
+    assert governed <= found["files"].keys()
+
+
+@ALL_KINDS
+def test_every_signature_changes_with_its_file(kind: str) -> None:
+    host = KINDS[kind]()
+    bring(host, **everything(host))
+    found = receipt(host)
+    assert found is not None
+    for path, signed in found["files"].items():
+        if path in host.folders:
+            # What is in a folder in memory does not show in it.
+            continue
+        if path in host.files:
+            whole_nodes.write(host, path, host.files[path].content, host.files[path].mode)
+        else:
+            whole_nodes.write(host, path, b"")
+        assert signature(host, path) != signed, path  # type: ignore[arg-type]
+
+
+@ALL_KINDS
+def test_a_restart_that_is_pending_leaves_no_receipt(kind: str) -> None:
+    host = KINDS[kind]()
+    for _time in range(2):
+        assert bring(host, **everything(host, restart="never"))["restart_pending"] is True
+        assert receipt(host) is None
+    bring(host, **everything(host))
+    assert receipt(host) is not None
+    # Nothing but the running service is not as wanted.
+    start_with_residency(host)
+    result = bring(host, **everything(host, restart="never"))
+    assert (result["changed"], result["restart_pending"], receipt(host)) == (False, True, None)
+
+
+@ALL_KINDS
+def test_a_run_that_fails_leaves_no_receipt_for_what_it_changed(kind: str) -> None:
+    host = KINDS[kind]()
+    bring(host, **everything(host))
+    before = state_of(host)
+    host.kills = lambda environment: "BROKEN" in environment
+    with pytest.raises(ServiceError, match="everything that was changed was put back"):
+        bring(host, **everything(host, environment={"variables": {"BROKEN": "1"}}))
+    assert (state_of(host), receipt(host)) == (before, None)
+    bring(host, **everything(host))
+    assert receipt(host) is not None
+
+
+def test_a_node_that_differs_after_all_leaves_no_receipt() -> None:
+    """Somebody writes while the service settles, when what was planned is done."""
+    host = NodeMac()
+    pause = host.pause
+
+    def write_and_pause(seconds: float) -> None:
+        pause(seconds)
+        whole_nodes.write(host, FILE, f"{RESIDENCY}=1\n".encode())
+
+    host.pause = write_and_pause  # type: ignore[method-assign]
+    assert bring(host, **everything(host, settle_seconds=5.0))["changed"] is True
+    assert receipt(host) is None
+    del host.pause  # type: ignore[method-assign]
+    assert bring(host, **everything(host))["changed"] is True
+    assert receipt(host) is not None
+
+
+def test_a_service_that_was_started_anew_meanwhile_is_not_taken_for_the_one_that_was_looked_at() -> None:
+    host = NodeMac()
+    bring(host, **everything(host))
+    pid = host._pid
+    run = host.run
+
+    def run_and_respawn(argv: t.Sequence[str], timeout_seconds: float = 30.0) -> CommandResult:
+        if argv[:2] == ["launchctl", "print-disabled"]:
+            host.respawn()
+        return run(argv, timeout_seconds)
+
+    host.run = run_and_respawn  # type: ignore[method-assign]
+    bring(host, **everything(host))
+    found = receipt(host)
+    assert found is not None
+    assert found["service"]["pid"] == pid != host._pid
+
+
+def test_a_service_that_cannot_be_asked_leaves_no_receipt() -> None:
+    host = NodeLinux()
+    bring(host, **everything(host))
+    failure = CommandResult(1, "", "Failed to connect to bus\n")
+    host.forced["show"] = [failure] * 100
+    result = bring(host, **everything(host, restart="never"))
+    assert (result["changed"], receipt(host)) == (False, None)
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_receipt_that_cannot_be_written_is_no_failure(changes: bool) -> None:
+    host = NodeMac()
+    if not changes:
+        bring(host, **everything(host))
+    host.unreadable.add(receipt_path(host))  # type: ignore[arg-type]
+    result = bring(host, **everything(host))
+    assert (result["changed"], result["restarted"]) == (changes, changes)
+    assert result["warnings"] == [
+        f"{NO_RECEIPT}: {receipt_path(host)} cannot be written: Read-only file system"  # type: ignore[arg-type]
+    ]
+
+
+def test_a_node_that_cannot_be_looked_at_again_was_changed_all_the_same() -> None:
+    host = NodeMac()
+    remove = host.remove
+
+    def remove_and_hide(path: str) -> None:
+        remove(path)
+        if path.endswith("journal.json"):
+            host.unreadable.add(FILE)
+
+    host.remove = remove_and_hide  # type: ignore[method-assign]
+    result = bring(host, **everything(host))
+    assert (result["changed"], result["restarted"], receipt(host)) == (True, True, None)
+    assert result["warnings"] == [f"{NO_RECEIPT}: {FILE} cannot be read: Permission denied"]
+
+
+def test_a_service_that_cannot_be_asked_after_a_change_leaves_no_receipt() -> None:
+    host = NodeLinux()
+    remove = host.remove
+
+    def remove_and_fail(path: str) -> None:
+        remove(path)
+        if path.endswith("journal.json"):
+            host.forced["show"] = [CommandResult(1, "", "Failed to connect to bus\n")] * 100
+
+    host.remove = remove_and_fail  # type: ignore[method-assign]
+    result = bring(host, **everything(host))
+    assert (result["changed"], result["restarted"], receipt(host)) == (True, True, None)
+
+
+def test_a_receipt_that_cannot_be_removed_is_a_failure() -> None:
+    """It would say that all is well."""
+    host = NodeMac()
+    bring(host, **everything(host))
+    start_with_residency(host)
+    remove = host.remove
+
+    def keep(path: str) -> None:
+        if path == receipt_path(host):  # type: ignore[arg-type]
+            raise HostError(f"{path} cannot be removed: Operation not permitted")
+        remove(path)
+
+    host.remove = keep  # type: ignore[method-assign]
+    with pytest.raises(HostError, match="cannot be removed"):
+        bring(host, **everything(host, restart="never"))
+
+
+OTHER_VALUES = {"str": "other", "path": "/other", "int": 77, "bool": None, "dict": {"other": "1"}, "list": ["builtin"]}
+
+
+def other_values() -> t.Iterator[tuple[str, str]]:
+    for name in ("llama_box", "wired_limit", "environment"):
+        for option in node.ARGUMENT_SPEC[name]["options"]:
+            yield name, option
+
+
+@pytest.mark.parametrize(("name", "option"), list(other_values()))
+def test_the_digest_changes_with_what_is_wanted(name: str, option: str) -> None:
+    params = validated(node.ARGUMENT_SPEC, everything(NodeMac()))
+    changed = copy.deepcopy(params)
+    old = changed[name][option]
+    spec = node.ARGUMENT_SPEC[name]["options"][option]
+    changed[name][option] = (not old) if spec["type"] == "bool" else OTHER_VALUES[spec["type"]]
+    assert changed[name][option] != old
+    is_same = digest_of(wanted_of(changed)) == digest_of(wanted_of(params))
+    # Where the controller has put archives is another place in each run.
+    assert is_same is ((name, option) == ("llama_box", "archives"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "counts"),
+    [
+        ("service_name", "ai.gpustack", True),
+        ("llama_box", None, True),
+        ("wired_limit", None, True),
+        ("environment", None, True),
+        # How it gets there does not matter to what it is.
+        ("restart", "never", False),
+        ("settle_seconds", 3.0, False),
+        ("health_timeout_seconds", 3.0, False),
+        ("lock_wait_seconds", 3.0, False),
+    ],
+)
+def test_what_counts_as_wanted(option: str, value: t.Any, counts: bool) -> None:
+    params = validated(node.ARGUMENT_SPEC, everything(NodeMac()))
+    assert params[option] != value
+    assert (digest_of(wanted_of({**params, option: value})) != digest_of(wanted_of(params))) is counts
+
+
+def test_every_option_counts_or_not() -> None:
+    named = {"service_name", "llama_box", "wired_limit", "environment", "restart", "settle_seconds"}
+    assert set(node.ARGUMENT_SPEC) == named | {"health_timeout_seconds", "lock_wait_seconds"}
+
+
+# No secret.
+
+CANARIES = ("canary-of-secrets", "canary-of-password", "canary-of-token")
+
+
+class Witness:
+    """All that anybody may see or find: results, messages, commands, and what is written into our own folder."""
+
+    def __init__(self, host: Node) -> None:
+        self.seen: list[str] = []
+        self.host = host
+        write = host.write
+
+        def witness(path: str, data: bytes, *rest: t.Any, **named: t.Any) -> None:
+            if path.startswith(f"{state_folder(host)}/"):  # type: ignore[arg-type]
+                self.seen.append(data.decode())
+            write(path, data, *rest, **named)
+
+        host.write = witness  # type: ignore[method-assign]
+
+    def run(self, check_mode: bool = False, **options: t.Any) -> None:
+        try:
+            self.seen.append(json.dumps(bring(self.host, check_mode, **options)))
+        except GpustackError as exc:
+            self.seen.append(str(exc))
+
+    def all(self) -> str:
+        folder = f"{state_folder(self.host)}/"  # type: ignore[arg-type]
+        files = [file.content.decode() for path, file in self.host.files.items() if path.startswith(folder) and "/undo-" not in path]
+        return "\n".join([*self.seen, *files, *(" ".join(call) for call in self.host.calls)])
+
+
+@ALL_KINDS
+def test_no_secret_anywhere(kind: str) -> None:
+    host = KINDS[kind]()
+    witness = Witness(host)
+    secrets = {"secrets": {"HF_TOKEN": CANARIES[0]}}
+    logins = [{"url_username": "me", "url_password": CANARIES[1]}, {"url_token": CANARIES[2]}]
+    for login in logins:
+        # Nobody listens there.
+        there = {"source": "download", "base_url": "http://127.0.0.1:1", "retries": 0, "timeout_seconds": 1, **login}
+        failed = everything(host, environment=secrets)
+        witness.run(**{**failed, "llama_box": {**failed["llama_box"], **there, "version": "v0.0.144"}})
+        assert "127.0.0.1" in witness.seen[-1]
+        for options in ({"restart": "never"}, {}):
+            given = everything(host, environment=secrets, **options)
+            given["llama_box"].update(login)
+            witness.run(check_mode=True, **given)
+            witness.run(**given)
+    assert CANARIES[0] in host.environment().values()
+    host.kills = lambda environment: environment.get("HF_TOKEN", "").endswith("!")
+    witness.run(**everything(host, environment={"secrets": {"HF_TOKEN": f"{CANARIES[0]}!"}}))
+    assert "everything that was changed was put back" in witness.seen[-1]
+    witness.run(**everything(host, environment={"secrets": {"HF_TOKEN": f"{CANARIES[0]}\n"}}))
+    assert "HF_TOKEN" in witness.seen[-1]
+    witness.run(**everything(host, environment={"state": "absent"}))
+    assert [canary for canary in CANARIES if canary in witness.all()] == []
+    # The witness does see.
+    witness.run(environment={"variables": {"SHOWN": CANARIES[0]}})
+    assert CANARIES[0] in witness.all()
+
+
+def test_the_archives_that_the_controller_has_to_bring() -> None:
+    host = NodeMac()
+    build = BUILDS["Darwin"][0]
+    release = whole_nodes.lock_of("Darwin")["releases"][VERSION][build]
+    options = everything(host)
+    options["llama_box"].update(source="push", archives_folder="archives", folder=None)
+    before = state_of(host)
+    with pytest.raises(GpustackError) as asked:
+        bring(host, **options)
+    assert asked.value.as_result()["archives_needed"][0]["sha256"] == release["sha256"]  # type: ignore[attr-defined]
+    assert (state_of(host), host.stops, receipt(host)) == (before, 0, None)
+    assert bring(host, check_mode=True, **options)["changed"] is True
+    pushed = f"{ARCHIVES}/{VERSION}/{archives.archive_name(build)}"
+    options["llama_box"]["archives"] = {release["sha256"]: pushed}
+    assert bring(host, **options)["restarted"] is True
+    found = receipt(host)
+    assert found is not None
+    assert pushed not in found["files"]
+    # The next task is not given them any more.
+    del options["llama_box"]["archives"]
+    assert bring(host, **options)["changed"] is False
+    again = receipt(host)
+    assert again is not None
+    assert again["wanted"] == found["wanted"]
