@@ -20,5 +20,11 @@ export MOLECULE_EPHEMERAL_DIRECTORY ANSIBLE_COLLECTIONS_PATH ANSIBLE_HOME PYTHON
 trap 'tests/hosts/hosts stop "$HOSTS_SESSION"; rm -rf "$MOLECULE_EPHEMERAL_DIRECTORY" "$SSH_SOCKETS"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+# Before the session, from whose inside no package index can be reached. create.yml finds them made.
+python3 -c 'import sys, yaml; print(*{layer for one in yaml.safe_load(open(sys.argv[1]))["platforms"] for layer in one.get("layers", [])}, sep="\n")' \
+    "molecule/$scenario/molecule.yml" | while read -r layer; do
+    # shellcheck disable=SC2086  # a version and a kind of host
+    [ -z "$layer" ] || python3 tests/gpustack/package.py $layer >/dev/null || exit 1
+done
 tests/hosts/hosts start "$HOSTS_SESSION" --owner-pid $$
 tests/hosts/hosts run "$HOSTS_SESSION" -- molecule "$command" -s "$scenario"

@@ -237,6 +237,11 @@ def documented(text: str) -> dict[str, t.Any]:
 _TYPES = {"str": str, "bool": bool, "int": int, "float": float, "list": list, "dict": dict}
 
 
+def _is_of(value: t.Any, documented: str) -> bool:
+    # A bool is an int, and not documented as one.
+    return isinstance(value, _TYPES[documented]) and isinstance(value, bool) == (documented == "bool")
+
+
 def undocumented(values: t.Mapping[str, t.Any], docs: t.Mapping[str, t.Any], where: str = "") -> list[str]:
     """What is not documented among return values, or as another type; null may always be."""
     found = []
@@ -244,13 +249,13 @@ def undocumented(values: t.Mapping[str, t.Any], docs: t.Mapping[str, t.Any], whe
         doc = docs.get(name)
         if doc is None:
             found.append(f"{where}{name}: not documented")
-        elif value is not None and type(value) is not _TYPES[doc["type"]]:
+        elif value is not None and not _is_of(value, doc["type"]):
             found.append(f"{where}{name}: {value!r} is no {doc['type']}")
         elif isinstance(value, dict) and "contains" in doc:
             found += undocumented(value, doc["contains"], f"{where}{name}.")
         elif isinstance(value, list):
             for one in value:
-                if type(one) is not _TYPES[doc["elements"]]:
+                if not _is_of(one, doc["elements"]):
                     found.append(f"{where}{name}: {one!r} is no {doc['elements']}")
                 elif isinstance(one, dict) and "contains" in doc:
                     found += undocumented(one, doc["contains"], f"{where}{name}.")

@@ -14,7 +14,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path
 from ansible_collections.metalfleet.gpustack.plugins.modules import rollback
 from ansible_collections.metalfleet.gpustack.tests.unit import fake_kernel, whole_nodes
-from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import PLIST
+from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import PLIST, UNIT, UNIT_FILE
 from ansible_collections.metalfleet.gpustack.tests.unit.llama_box_nodes import BIN_DIR
 from ansible_collections.metalfleet.gpustack.tests.unit.whole_nodes import (
     FILE,
@@ -22,6 +22,7 @@ from ansible_collections.metalfleet.gpustack.tests.unit.whole_nodes import (
     RESIDENCY,
     VERSION,
     Node,
+    NodeLinux,
     NodeMac,
     bring,
     everything,
@@ -142,6 +143,12 @@ def test_a_run_that_needed_no_restart_is_taken_back_without_one(run: Run) -> Non
     result = run(host)
     assert (result["changed"], result["restarted"], result["restart_pending"], result["health"]) == (True, False, False, None)
     assert (host.kernel[fake_kernel.LIMIT], fake_kernel.PLIST in host.files, host.stops) == (0, False, 0)
+
+
+def test_what_is_odd_about_the_installation_is_told(run: Run) -> None:
+    host = NodeLinux()
+    whole_nodes.write(host, UNIT_FILE, host.files[UNIT_FILE].content.replace(FILE.encode(), b"/etc/other"))
+    assert run(host)["warnings"] == [f"{UNIT} does not read {FILE}: it has no EnvironmentFile= line for it"]
 
 
 def test_only_the_last_run_is_taken_back(run: Run) -> None:

@@ -23,6 +23,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors
     HostError,
     ServiceError,
 )
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import VIRTUAL_NAMES
 from ansible_collections.metalfleet.gpustack.plugins.modules import environment, llama_box, node, wired_limit
 from ansible_collections.metalfleet.gpustack.tests.mirror import archives
 from ansible_collections.metalfleet.gpustack.tests.unit import fake_kernel, whole_nodes
@@ -260,6 +261,33 @@ def test_check_mode_leaves_no_trace(kind: str) -> None:
     assert (host.points, receipt(host)) == ([], {})
 
 
+def test_check_mode_keeps_the_receipt_where_a_restart_is_pending() -> None:
+    host = NodeMac()
+    bring(host, **everything(host))
+    start_with_residency(host)
+    result = bring(host, check_mode=True, **everything(host, restart="never"))
+    assert (result["restart_pending"], receipt(host) is None, host.points) == (True, False, [])
+
+
+def test_what_is_odd_about_the_installation_is_told() -> None:
+    host = NodeLinux()
+    edit(host, UNIT_FILE, FILE.encode(), b"/etc/other")
+    host.boot()
+    odd = f"{UNIT} does not read {FILE}: it has no EnvironmentFile= line for it"
+    assert odd in bring(host, environment={}, settle_seconds=0.0)["warnings"]
+    assert odd in bring(host, wired_limit={})["warnings"]
+    assert odd not in bring(host, environment={"path": "/etc/other"}, settle_seconds=0.0)["warnings"]
+
+
+def test_what_is_doubtful_about_the_wanted_state_is_told() -> None:
+    host = NodeMac()
+    name = ("/usr/sbin/sysctl", *VIRTUAL_NAMES)
+    host.mac.commands[name] = CommandResult(1, "", "")
+    doubts = bring(host, environment={}, settle_seconds=0.0)["warnings"]
+    assert len(doubts) == 1
+    assert "virtual" in doubts[0]
+
+
 def test_hardware_is_asked_for_once() -> None:
     """system_profiler takes seconds."""
     cases: list[tuple[dict[str, t.Any], int]] = [({"wired_limit": {}}, 1), ({"environment": {"variables": {"A": "1"}}}, 0)]
@@ -267,6 +295,16 @@ def test_hardware_is_asked_for_once() -> None:
         host = NodeMac()
         assert bring(host, settle_seconds=0.0, **options)["changed"] is True
         assert len([call for call in host.calls if "system_profiler" in call[0]]) == times
+
+
+def test_logs_are_not_searched_for_the_working_set_of_now() -> None:
+    host = NodeMac()
+    listed: list[str] = []
+    names = host.names
+    host.names = lambda folder: [listed.append(folder), names(folder)][1]  # type: ignore[assignment, func-returns-value, method-assign]
+    bring(host, wired_limit={})
+    assert listed
+    assert [folder for folder in listed if "/log" in folder] == []
 
 
 # The receipt.
@@ -379,6 +417,32 @@ def test_a_node_that_differs_after_all_leaves_no_receipt() -> None:
     del host.pause  # type: ignore[method-assign]
     assert bring(host, **everything(host))["changed"] is True
     assert receipt(host) is not None
+
+
+def test_a_restart_that_is_due_after_all_leaves_no_receipt() -> None:
+    """Somebody has loaded the job with other files meanwhile."""
+    host = NodeMac()
+    remove = host.remove
+
+    def remove_and_load(path: str) -> None:
+        remove(path)
+        if path.endswith("journal.json"):
+            start_with_residency(host)
+
+    host.remove = remove_and_load  # type: ignore[method-assign]
+    assert bring(host, **everything(host))["changed"] is True
+    assert receipt(host) is None
+
+
+def test_a_node_without_a_service_has_a_receipt() -> None:
+    host = NodeMac()
+    host.remove(PLIST)
+    for changed in (True, False):
+        assert bring(host, wired_limit={})["changed"] is changed
+        found = receipt(host)
+        assert found is not None
+        assert (found["service"], found["files"][PLIST]) == (None, None)
+        host.clock += 60.0
 
 
 def test_a_service_that_was_started_anew_meanwhile_is_not_taken_for_the_one_that_was_looked_at() -> None:
