@@ -284,12 +284,13 @@ health:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.governed import governed_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_box import ArchivesNeededError, LlamaBox
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import state_folder
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.transaction import Options, carry_out
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError, HostError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.llama_box_request import OPTIONS, parse_request
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
@@ -305,10 +306,8 @@ def main() -> None:
     host = Host()
     try:
         result, warnings = run(module.params, host, module.check_mode)
-    except HostError as exc:
-        module.fail_json(msg=str(exc) if host.effective_uid() == 0 else f"{exc}; this needs root: say `become: true`")
     except GpustackError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=message_of(exc, host))
     for warning in warnings:
         module.warn(warning)
     module.exit_json(**result)

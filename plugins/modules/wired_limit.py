@@ -153,13 +153,14 @@ applied:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import find_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.probe import read_hardware
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.restart import NEVER
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.transaction import Options, carry_out
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.wired_limit import WiredLimit
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError, HostError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wired_limit import OPTIONS, read_request
 
 # A restart is no business of this module, so what the transaction says of it is left out.
@@ -171,10 +172,8 @@ def main() -> None:
     host = Host()
     try:
         result, warnings = run(module.params, host, module.check_mode)
-    except HostError as exc:
-        module.fail_json(msg=str(exc) if host.effective_uid() == 0 else f"{exc}; this needs root: say `become: true`")
     except GpustackError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=message_of(exc, host))
     for warning in warnings:
         module.warn(warning)
     module.exit_json(**result)

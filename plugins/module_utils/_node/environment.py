@@ -78,6 +78,7 @@ class Environment:
                 Act(
                     lambda: service.unset_manager_variable(RESIDENCY_VARIABLE),
                     service.set_variable_command(RESIDENCY_VARIABLE, service.manager_variable(RESIDENCY_VARIABLE).value),
+                    service.unset_variable_command(RESIDENCY_VARIABLE),
                 )
             )
         return Planned(

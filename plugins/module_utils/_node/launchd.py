@@ -110,6 +110,10 @@ class Launchd:
                 f"launchctl unsetenv {name} had no effect: something sets it again, look for `launchctl setenv` in /Library/LaunchDaemons"
             )
 
+    def unset_variable_command(self, name: str) -> t.Tuple[str, ...]:
+        """launchctl unsetenv."""
+        return ("launchctl", "unsetenv", name)
+
     def set_variable_command(self, name: str, value: str) -> t.Tuple[str, ...]:
         """launchctl setenv, which speaks to the system domain where root calls it."""
         return ("launchctl", "setenv", name, value)

@@ -79,7 +79,7 @@ def bring_to_state(host: Host, params: t.Mapping[str, t.Any], check_mode: bool) 
             # What was seen before a change is not what is there now.
             now = _look(host, params, hardware) if result["changed"] else look
             if now is look or (now.can_vouch() and _is_as_wanted(now)):
-                write_receipt(host, wanted_of(params), now.watched.looked_at, now.state)
+                write_receipt(host, wanted_of(params), now.watched.looked_at, now.watched.since, now.state)
         except GpustackError as exc:
             warnings.append(f"the next run looks at this node as if it were new, as its receipt cannot be kept: {exc}")
     return result, list(dict.fromkeys(warnings))

@@ -111,7 +111,7 @@ class Previous:
         return tree_digest(self._host, path) != tree_digest(self._host, record["backup"])
 
     def _command(self, record: dict[str, t.Any]) -> Act:
-        return Act(lambda: undo(self._host, record))
+        return Act(lambda: undo(self._host, record), tuple(record.get("redo", ())), tuple(record["argv"]))
 
 
 @dataclasses.dataclass(frozen=True)

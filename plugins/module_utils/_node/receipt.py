@@ -45,14 +45,20 @@ def signature(host: Host, path: str) -> list[int] | None:
     return None if status is None else [status.inode, status.size_bytes, status.mtime_ns, status.ctime_ns]
 
 
-def write_receipt(host: Host, wanted: t.Mapping[str, t.Any], paths: t.Iterable[str], state: ServiceState | None) -> None:
-    """Write down that the node is as wanted, now."""
+def write_receipt(
+    host: Host, wanted: t.Mapping[str, t.Any], signed: t.Mapping[str, list[int] | None], since_seconds: float, state: ServiceState | None
+) -> None:
+    """Write down that the node was as wanted when it was looked at.
+
+    signed: the signatures of the files, and state: that of the service, both from before they were looked at, since since_seconds:
+    what has changed meanwhile does not match them any more.
+    """
     own = state_folder(host)
     content = {
         "format": FORMAT,
         "wanted": digest_of(wanted),
-        "taken_seconds": host.now(),
-        "files": {path: signature(host, path) for path in sorted(paths) if not f"{path}/".startswith(f"{own}/")},
+        "taken_seconds": since_seconds,
+        "files": {path: signed[path] for path in sorted(signed) if not f"{path}/".startswith(f"{own}/")},
         "service": None if state is None else {"pid": state.pid, "started": state.started},
     }
     host.make_folder(own, 0o700)

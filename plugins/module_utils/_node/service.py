@@ -92,6 +92,9 @@ class ServiceManager(t.Protocol):
     def set_variable_command(self, name: str, value: str) -> t.Tuple[str, ...]:
         """The command that gives a variable to every service: what undoes unset_manager_variable()."""
 
+    def unset_variable_command(self, name: str) -> t.Tuple[str, ...]:
+        """The command that unset_manager_variable() runs."""
+
     def reload_files(self) -> None:
         """Have the manager read changed unit files, so that any later start is with what they say now."""
 

@@ -129,15 +129,21 @@ class RestorePath(_PathStep):
 
 @dataclasses.dataclass(frozen=True)
 class Act:
-    """Do something that is no file. undo_argv: the command that undoes it, empty where nothing has to be undone."""
+    """Do something that is no file.
+
+    undo_argv: the command that undoes it, empty where nothing has to be undone. redo_argv: the command that does the same as the
+    action, for a rollback that is itself undone.
+    """
 
     action: t.Callable[[], None]
     undo_argv: t.Tuple[str, ...] = ()
+    redo_argv: t.Tuple[str, ...] = ()
 
     def save(self, host: Host, backup: str) -> Undo:
-        """The command is all there is to remember."""
+        """The commands are all there is to remember."""
         del host, backup
-        return {"argv": list(self.undo_argv)} if self.undo_argv else {}
+        commands = {"argv": list(self.undo_argv), "redo": list(self.redo_argv)}
+        return {name: argv for name, argv in commands.items() if argv}
 
     def apply(self, host: Host) -> None:
         """Do it."""

@@ -104,6 +104,10 @@ class Systemd:
                 " (or its folder system.conf.d, or systemd.setenv= on the kernel's command line) and run `systemctl daemon-reexec`"
             )
 
+    def unset_variable_command(self, name: str) -> t.Tuple[str, ...]:
+        """systemctl unset-environment."""
+        return ("systemctl", "--no-pager", "unset-environment", name)
+
     def set_variable_command(self, name: str, value: str) -> t.Tuple[str, ...]:
         """systemctl set-environment."""
         return ("systemctl", "--no-pager", "set-environment", f"{name}={value}")

@@ -94,7 +94,7 @@ class WiredLimit:
         # The property list says which live values are ours, so it has to outlast them: a run may be cut short at any step.
         for setting in plan.settings:
             action = functools.partial(self._set, setting.name, setting.after)
-            yield Act(action, (SYSCTL, f"{setting.name}={setting.before}"))
+            yield Act(action, (SYSCTL, f"{setting.name}={setting.before}"), (SYSCTL, f"{setting.name}={setting.after}"))
         if plan.replace_plist:
             yield RemovePath(PLIST_PATH)
         if plan.plist_problem:
@@ -105,7 +105,7 @@ class WiredLimit:
             yield Act(self._bootout)
             yield RemovePath(PLIST_PATH)
         if plan.enable:
-            yield Act(self._enable, ("launchctl", "disable", _TARGET))
+            yield Act(self._enable, ("launchctl", "disable", _TARGET), ("launchctl", "enable", _TARGET))
 
     def _look(self, live: t.Mapping[str, int], other_daemons: t.Tuple[str, ...] = ()) -> Seen:
         is_disabled = self._is_disabled() if self._wanted.settings_at_boot() else False

@@ -103,6 +103,9 @@ class Service:
     def set_variable_command(self, name: str, value: str) -> t.Tuple[str, ...]:
         return ("setenv", name, value)
 
+    def unset_variable_command(self, name: str) -> t.Tuple[str, ...]:
+        return ("unsetenv", name)
+
     def reload_files(self) -> None:
         self.host._step("reload")
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import plistlib
@@ -301,7 +302,12 @@ def test_logs_are_not_searched_for_the_working_set_of_now() -> None:
     host = NodeMac()
     listed: list[str] = []
     names = host.names
-    host.names = lambda folder: [listed.append(folder), names(folder)][1]  # type: ignore[assignment, func-returns-value, method-assign]
+
+    def note(folder: str) -> list[str]:
+        listed.append(folder)
+        return names(folder)
+
+    host.names = note  # type: ignore[method-assign]
     bring(host, wired_limit={})
     assert listed
     assert [folder for folder in listed if "/log" in folder] == []
@@ -323,6 +329,7 @@ def test_what_a_receipt_says(kind: str) -> None:
     # Both looked at the same node.
     assert {**after_a_change, "taken_seconds": 0} == {**found, "taken_seconds": 0}
     assert (found["format"], found["taken_seconds"] - after_a_change["taken_seconds"]) == (1, 60.0)
+    assert found["taken_seconds"] == host.clock
     assert found["wanted"] == digest_of(wanted_of(validated(node.ARGUMENT_SPEC, everything(host))))
     service = {"pid": host._pid, "started": f"Sat Nov 22 {host._pid}" if isinstance(host, NodeMac) else f"{host._pid:032x}"}
     assert found["service"] == service
@@ -336,12 +343,21 @@ def test_what_a_receipt_says(kind: str) -> None:
 
 @ALL_KINDS
 def test_every_file_that_is_read_is_signed(kind: str) -> None:
-    """Also where it is read through links."""
+    """Also where it is read through links; and each of these, which may come to lead elsewhere."""
     host = KINDS[kind]()
+    links: list[str] = []
+    if kind == "mac":
+        plist = {"Label": LABEL, "ProgramArguments": ["/usr/local/bin/gpustack", "start", "--config-file", "/etc/config.yaml"]}
+        whole_nodes.write(host, PLIST, plistlib.dumps(plist))
+        whole_nodes.write(host, "/srv/config.yaml", b"port: 80\n")
+        host.link("/srv/config", "config.yaml")
+        host.link("/etc/config.yaml", "/srv/config")
+        links = ["/etc/config.yaml", "/srv/config"]
     if kind == "linux":
         whole_nodes.write(host, "/srv/environment", b"KEPT=1\n")
         host.link("/srv/link", "/srv/environment")
         host.link(FILE, "/srv/link")
+        links = [FILE, "/srv/link"]
     options = everything(host)
     options["environment"]["follow"] = True
     bring(host, **options)
@@ -355,7 +371,8 @@ def test_every_file_that_is_read_is_signed(kind: str) -> None:
     own = (f"{state_folder(host)}/", "/proc/")  # type: ignore[arg-type]
     governed = {path for path in read if not path.startswith(own)}
     assert {FILE if kind != "linux" else "/srv/environment", PINNED[kind], BUILTIN[kind]} <= governed
-    assert governed <= found["files"].keys()
+    assert {*governed, *links} <= found["files"].keys()
+    assert kind != "mac" or "/srv/config.yaml" in governed
 
 
 @ALL_KINDS
@@ -400,6 +417,25 @@ def test_a_run_that_fails_leaves_no_receipt_for_what_it_changed(kind: str) -> No
     assert (state_of(host), receipt(host)) == (before, None)
     bring(host, **everything(host))
     assert receipt(host) is not None
+
+
+def test_what_another_run_changes_before_the_receipt_is_written_does_not_match_it() -> None:
+    """It works on the node as soon as this one has let go of it."""
+    host = NodeMac()
+    bring(host, **everything(host))
+    lock = host.lock
+
+    @contextlib.contextmanager
+    def lock_and_change(path: str, holder: str, wait_seconds: float) -> t.Iterator[None]:
+        with lock(path, holder, wait_seconds):
+            yield
+        whole_nodes.write(host, FILE, b"OTHER=1\n")
+
+    host.lock = lock_and_change  # type: ignore[assignment, method-assign]
+    assert bring(host, **everything(host))["changed"] is False
+    found = receipt(host)
+    assert found is not None
+    assert found["files"][FILE] != signature(host, FILE)  # type: ignore[arg-type]
 
 
 def test_a_node_that_differs_after_all_leaves_no_receipt() -> None:

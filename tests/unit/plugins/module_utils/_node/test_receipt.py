@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pathlib
 import typing as t
 
 import pytest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import (
     FORMAT,
     digest_of,
@@ -17,7 +20,6 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt 
     write_receipt,
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceState
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.watched_host import WatchedHost
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryHost
 
 WANTED = {"environment": {"variables": {"A": "1", "B": "2"}}, "wired_limit": None}
@@ -54,49 +56,45 @@ def test_a_receipt(system: str, folder: str) -> None:
             super().make_folder(path, mode)
 
     host = Recorder(system=system, files={"/etc/default/gpustack": b"A=1\n", f"{folder}x/kept": b"", f"{folder}/llama-box.json": b""})
-    paths = {"/etc/default/gpustack", "/none", f"{folder}x/kept", folder, f"{folder}/llama-box.json"}
+    signed: t.Dict[str, t.Optional[t.List[int]]] = {"/none": None, folder: [1], f"{folder}/llama-box.json": [2]}
+    # As of before somebody wrote.
+    signed.update({"/etc/default/gpustack": [3, 4, 5, 6], f"{folder}x/kept": [7, 8, 9, 10]})
     assert receipt_path(host) == f"{folder}/receipt.json"  # type: ignore[arg-type]
-    write_receipt(host, WANTED, paths, ServiceState(True, True, 12, "then"))  # type: ignore[arg-type]
+    write_receipt(host, WANTED, signed, 12.5, ServiceState(True, True, 12, "then"))  # type: ignore[arg-type]
     file = host.files[f"{folder}/receipt.json"]
     assert (file.mode, modes) == (0o600, {folder: 0o700})
     assert json.loads(file.content) == {
         "format": FORMAT,
         "wanted": digest_of(WANTED),
-        "taken_seconds": host.now(),
-        "files": {path: signature(host, path) for path in ("/etc/default/gpustack", "/none", f"{folder}x/kept")},  # type: ignore[arg-type]
+        "taken_seconds": 12.5,
+        "files": {"/etc/default/gpustack": [3, 4, 5, 6], "/none": None, f"{folder}x/kept": [7, 8, 9, 10]},
         "service": {"pid": 12, "started": "then"},
     }
-    write_receipt(host, WANTED, (), None)  # type: ignore[arg-type]
+    write_receipt(host, WANTED, {}, 1.0, None)  # type: ignore[arg-type]
     assert json.loads(host.files[f"{folder}/receipt.json"].content)["service"] is None
     remove_receipt(host)  # type: ignore[arg-type]
     assert f"{folder}/receipt.json" not in host.files
     remove_receipt(host)  # type: ignore[arg-type]
 
 
-def watched(**options: t.Any) -> t.Tuple[MemoryHost, WatchedHost]:
-    host = MemoryHost(system="Linux", **options)
-    return host, WatchedHost(host)  # type: ignore[arg-type]
-
-
-def test_a_watched_host_says_what_was_looked_at_also_where_nothing_is() -> None:
-    host, watch = watched(files={"/a/file": b"1", "/proc/1/stat": b"x", "/sys/class": b"y"})
-    host.link("/a/link", "file")
-    assert watch.status("/a/none") is None
-    assert watch.read("/a/file") == b"1"
-    assert watch.read("/b", limit_bytes=5) is None
-    assert watch.sha256("/c") is None
-    assert watch.names("/a") == ["file", "link"]
-    assert watch.resolve("/a/link") == "/a/file"
-    assert watch.link_target("/a/link") == "file"
-    assert watch.read("/proc/1/stat") == b"x"
-    assert watch.read("/sys/class") == b"y"
-    assert watch.looked_at == {"/a/none", "/a/file", "/b", "/c", "/a", "/a/link"}
-
-
-def test_the_rest_is_that_of_the_host() -> None:
-    host, watch = watched(files={"/a": b"1"})
-    watch.write("/b", b"2", 0o600)
-    assert host.files["/b"].content == b"2"
-    assert (watch.system(), watch.now(), watch.looked_at) == ("Linux", host.clock, set())
-    with watch.lock("/lock", "us", 0.0):
-        assert host.locked == {"/lock": "us"}
+def test_the_signature_of_a_real_file(tmp_path: pathlib.Path) -> None:
+    host, path = Host(), tmp_path / "file"
+    assert signature(host, str(path)) is None
+    path.write_bytes(b"one")
+    status = path.lstat()
+    first = signature(host, str(path))
+    assert first == [status.st_ino, 3, status.st_mtime_ns, status.st_ctime_ns]
+    assert signature(host, str(path)) == first
+    # Somebody puts size and time of change back.
+    while path.lstat().st_ctime_ns == status.st_ctime_ns:
+        path.write_bytes(b"two")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    again = signature(host, str(path))
+    assert again is not None
+    assert (again[:3], again == first) == (first[:3], False)
+    other = tmp_path / "other"
+    other.write_bytes(b"one")
+    other.rename(path)
+    renamed = signature(host, str(path))
+    assert renamed is not None
+    assert renamed[0] != first[0]

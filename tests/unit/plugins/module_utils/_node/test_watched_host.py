@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import signature
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.watched_host import WatchedHost
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
+from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile, MemoryHost
+from ansible_collections.metalfleet.gpustack.tests.unit.installations import shy
+
+
+def host() -> MemoryHost:
+    """A file, two links to it one after the other, and a link to a folder."""
+    found = MemoryHost(files={"/real/file": b"x"})
+    found.link("/links/second", "../real/file")
+    found.link("/first", "links/second")
+    found.link("/folder", "/real")
+    return found
+
+
+def looked_at(found: MemoryHost, *paths: str) -> dict[str, t.Any]:
+    return {path: signature(found, path) for path in paths}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["read", "sha256", "resolve"])
+def test_what_is_looked_at_through_links(method: str) -> None:
+    found = host()
+    watched = WatchedHost(found)  # type: ignore[arg-type]
+    assert getattr(watched, method)("/first") == getattr(found, method)("/first")
+    assert watched.looked_at == looked_at(found, "/first", "/links/second", "/real/file")
+    assert None not in watched.looked_at.values()
+
+
+def test_a_folder_that_is_listed_through_a_link() -> None:
+    found = host()
+    watched = WatchedHost(found)  # type: ignore[arg-type]
+    assert watched.names("/folder") == found.names("/folder")
+    assert watched.looked_at == looked_at(found, "/folder", "/real")
+
+
+def test_a_link_that_is_looked_at_itself() -> None:
+    found = host()
+    for look in (lambda one: one.status("/first"), lambda one: one.link_target("/first")):
+        watched = WatchedHost(found)  # type: ignore[arg-type]
+        assert look(watched) == look(found)
+        assert watched.looked_at == looked_at(found, "/first")
+
+
+def test_what_is_not_there_counts_too() -> None:
+    found = host()
+    found.link("/dead", "/nothing")
+    watched = WatchedHost(found)  # type: ignore[arg-type]
+    assert (watched.read("/nowhere"), watched.status("/never")) == (None, None)
+    assert watched.resolve("/dead") == "/nothing"
+    assert watched.looked_at == {"/nowhere": None, "/never": None, "/dead": signature(found, "/dead"), "/nothing": None}  # type: ignore[arg-type]
+
+
+def test_a_circle_of_links_ends() -> None:
+    found = host()
+    found.link("/a", "/b")
+    found.link("/b", "/a")
+    watched = WatchedHost(found)  # type: ignore[arg-type]
+    watched.resolve("/a")
+    assert watched.looked_at.keys() == {"/a", "/b"}
+
+
+@pytest.mark.parametrize("path", ["/proc/7/environ", "/sys/kernel/x"])
+def test_what_the_kernel_makes_up_has_no_signature(path: str) -> None:
+    found = MemoryHost(files={path: b"x"})
+    watched = WatchedHost(found)  # type: ignore[arg-type]
+    assert (watched.read(path), watched.looked_at) == (b"x", {})
+
+
+def test_the_signature_is_from_before_the_look() -> None:
+    found = host()
+    before = looked_at(found, "/real/file")
+    read = found.read
+
+    def read_and_write(path: str, limit_bytes: int = 1) -> bytes | None:
+        content = read(path, limit_bytes)
+        found._put("/real/file", MemoryFile(b"y"))
+        return content
+
+    found.read = read_and_write  # type: ignore[method-assign]
+    watched = WatchedHost(found)  # type: ignore[arg-type]
+    assert watched.read("/real/file") == b"x"
+    # Nor does a later look take another one.
+    watched.status("/real/file")
+    assert watched.looked_at == before != looked_at(found, "/real/file")
+
+
+def test_since_when() -> None:
+    found = host()
+    watched = WatchedHost(found)  # type: ignore[arg-type]
+    began = found.clock
+    found.clock += 5.0
+    watched.status("/first")
+    assert watched.since == began
+
+
+def test_what_cannot_be_examined_has_a_signature_that_nothing_has() -> None:
+    found = shy(host(), "/real")
+    watched = WatchedHost(found)  # type: ignore[arg-type]
+    # Looking at it says the same as ever.
+    with pytest.raises(HostError, match="/real/file cannot be examined"):
+        watched.status("/real/file")
+    assert watched.resolve("/first") == "/real/file"
+    assert watched.looked_at["/real/file"] == []
+    assert watched.looked_at["/first"] == signature(found, "/first")  # type: ignore[arg-type]
+
+
+def test_everything_else_is_the_host() -> None:
+    found = host()
+    watched = WatchedHost(found)  # type: ignore[arg-type]
+    assert (watched.system(), watched.effective_uid()) == (found.system(), found.effective_uid())
+    watched.write("/real/new", b"z", 0o600)
+    assert (found.files["/real/new"].content, watched.looked_at) == (b"z", {})
+    with watched.lock("/lock", "us", 0.0):
+        assert found.locked == {"/lock": "us"}
