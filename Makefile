@@ -118,7 +118,7 @@ molecule-%: setup
 
 .PHONY: cores
 cores: setup ## The playbook under every supported ansible-core that a Python of this machine can run.
-	@PYTHONPATH=tests/fleet python3 tests/cores/cores.py
+	@PYTHONPATH=tests/fleet:tests/mirror python3 tests/cores/cores.py
 
 .PHONY: hosts-test
 hosts-test: setup ## The disposable hosts themselves, stand-ins compared with recordings.

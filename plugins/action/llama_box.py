@@ -25,4 +25,4 @@ class ActionModule(ActionBase):  # type: ignore[misc,unused-ignore]
             result: dict[str, t.Any] = self._execute_module("metalfleet.gpustack.llama_box", options, task_vars=task_vars)
             return result
 
-        return run_with_archives(self, run_module, self._task.args)
+        return run_with_archives(self, run_module, self._task.args, task_vars=task_vars)

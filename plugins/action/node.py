@@ -25,4 +25,4 @@ class ActionModule(ActionBase):  # type: ignore[misc,unused-ignore]
             result: dict[str, t.Any] = self._execute_module("metalfleet.gpustack.node", options, task_vars=task_vars)
             return result
 
-        return run_with_archives(self, run_module, self._task.args, below="llama_box")
+        return run_with_archives(self, run_module, self._task.args, below="llama_box", task_vars=task_vars)

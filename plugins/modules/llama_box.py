@@ -97,7 +97,8 @@ options:
   archives_folder:
     description:
       - A folder on the controller with archives, for O(source=push), laid out like O(folder).
-      - A relative path is taken from the folder of the playbook.
+      - A relative path begins beside the first inventory, as that of the lock file does. Where the folder is only beside the
+        playbook, it is taken from there.
     type: str
   archives:
     description:

@@ -15,8 +15,9 @@ description:
   - Downloads the wanted releases of llama-box once, or reads them from a folder, and returns what a lock file says of them,
     the size and the SHA-256 digest of each archive and of each file in it. Nodes refuse every archive that is not in the lock.
   - Run it on the controller. The playbook C(metalfleet.gpustack.lock) calls it and writes the file.
-  - A release that is in the lock already is not fetched again, unless its archive is to be kept (O(archives_folder)) or lies
-    in O(folder). An archive that is looked at and differs from the lock is refused, since a published release does not change.
+  - A release that is in the lock already stays as it is, and is not fetched again to compare it, unless O(verify) is set, its
+    archive is to be kept (O(archives_folder)), or O(folder) is given. An archive that is looked at and differs from the lock
+    is refused, since a published release does not change.
   - Archives come from GitHub's pages of releases, or from a mirror of them. The GitHub API, with its limits, is not used.
 options:
   versions:
@@ -44,9 +45,19 @@ options:
     default: []
   known:
     description:
-      - The content of the lock so far. What is in it stays in it.
+      - The content of the lock so far. What is in it stays in it. Without content there is no lock yet.
     type: dict
     default: {}
+  lock_file:
+    description:
+      - What messages call O(known), such as the path of the file that it is from. Nothing is read or written there.
+    type: str
+    default: lock
+  verify:
+    description:
+      - Whether also those wanted releases that are in the lock already are fetched, and compared with it.
+    type: bool
+    default: false
   base_url:
     description:
       - What the URLs of archives begin with. Below it a mirror has the paths of GitHub, as for GPUStack's own option
@@ -200,6 +211,8 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "platforms": {"type": "list", "elements": "str", "default": []},
     "builds": {"type": "list", "elements": "str", "default": []},
     "known": {"type": "dict", "default": {}},
+    "lock_file": {"type": "str", "default": "lock"},
+    "verify": {"type": "bool", "default": False},
     "base_url": {"type": "str", "default": GITHUB},
     "folder": {"type": "path"},
     "archives_folder": {"type": "path"},
@@ -254,8 +267,9 @@ def run(params: t.Mapping[str, t.Any], host: Host, check_mode: bool, work_folder
             retries=params["retries"],
         ),
         dry_run=check_mode,
+        verify=params["verify"],
     )
-    known = parse_lock(params["known"]) if params["known"] else Lock()
+    known = parse_lock(params["known"], params["lock_file"]) if params["known"] else Lock()
     made = make_lock(host, known, wanted(params["versions"], params["platforms"], params["builds"]), archives)
     result = {
         "changed": bool(made.kept),

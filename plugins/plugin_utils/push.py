@@ -20,6 +20,7 @@ import typing as t
 
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail
+from ansible.utils.path import unfrackpath
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.builds import is_build, is_version
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import places_in_folder
 
@@ -44,10 +45,12 @@ def run_with_archives(
     run_module: t.Callable[[dict[str, t.Any]], dict[str, t.Any]],
     options: t.Mapping[str, t.Any],
     below: str | None = None,
+    task_vars: t.Mapping[str, t.Any] | None = None,
 ) -> dict[str, t.Any]:
     """Run a module, and where it asks for archives bring them and run it once more; what was copied is removed at the end.
 
-    below: the option that has the llama-box options, None where the module itself has them.
+    below: the option that has the llama-box options, None where the module itself has them. task_vars: those of the task, which
+    say where the inventory is.
     """
     try:
         given = dict(options)
@@ -55,9 +58,9 @@ def run_with_archives(
         needed = archives_needed(result)
         if needed:
             if below is None:
-                given = push(action, given, needed)
+                given = push(action, given, needed, task_vars)
             elif isinstance(given[below], t.Mapping):
-                given[below] = push(action, given[below], needed)
+                given[below] = push(action, given[below], needed, task_vars)
             else:
                 raise AnsibleActionFail(f"{below}: archives can be brought only where it is a dictionary, and this is text")
             result = run_module(given)
@@ -81,14 +84,19 @@ def archives_needed(result: t.Mapping[str, t.Any]) -> list[Needed]:
     return needed
 
 
-def push(action: ActionBase, options: t.Mapping[str, t.Any], needed: t.Iterable[Needed]) -> dict[str, t.Any]:
+def push(
+    action: ActionBase,
+    options: t.Mapping[str, t.Any],
+    needed: t.Iterable[Needed],
+    task_vars: t.Mapping[str, t.Any] | None = None,
+) -> dict[str, t.Any]:
     """Copy the archives to the node; returns the llama-box options with them filled in. Raises AnsibleActionFail.
 
     They lie in the temporary folder of the task, which the caller removes after the module has run again.
     """
     if not options.get("archives_folder"):
         raise AnsibleActionFail("the node asks for archives, and archives_folder does not say where the controller has them")
-    folder = action._loader.path_dwim(str(options["archives_folder"]))
+    folder = _folder_of_archives(action, str(options["archives_folder"]), task_vars or {})
     sources = {one.sha256: find_archive(folder, one) for one in needed}
     shell = action._connection._shell
     if shell.tmpdir is None:
@@ -98,6 +106,17 @@ def push(action: ActionBase, options: t.Mapping[str, t.Any], needed: t.Iterable[
         action._transfer_file(source, archives[sha256])
     action._fixup_perms2([shell.tmpdir, *archives.values()])
     return {**options, "archives": archives}
+
+
+def _folder_of_archives(action: ActionBase, named: str, task_vars: t.Mapping[str, t.Any]) -> str:
+    """The folder, a relative one beside the first inventory, as the lock file; beside the playbook if it is only there."""
+    beside_playbook = str(action._loader.path_dwim(named))
+    inventories = task_vars.get("ansible_inventory_sources")
+    if not inventories:
+        return beside_playbook
+    # An inventory may be a list of hosts, which is nowhere; then it is the working directory, as for the lock file.
+    beside_inventory = unfrackpath(named, follow=False, basedir=os.path.dirname(str(inventories[0])) or None)
+    return beside_playbook if os.path.isdir(beside_playbook) and not os.path.isdir(beside_inventory) else str(beside_inventory)
 
 
 def find_archive(folder: str, needed: Needed) -> str:

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 
+import archives
 from fleet import ROOT, Fleet
 
 # The last of each series, and the Pythons that it supports on the controller, the best first.
@@ -29,6 +30,7 @@ VERSIONS = {
 }
 VARIABLE = "GGML_METAL_NO_RESIDENCY"
 CANARY = "canary-of-the-cores"
+RELEASE = "v0.0.139"
 
 
 def find_python(versions: tuple[str, ...]) -> str | None:
@@ -63,6 +65,16 @@ def run_site(fleet: Fleet, program: pathlib.Path) -> list[str]:
     return re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", result.stdout, flags=re.MULTILINE)
 
 
+def lock_releases(fleet: Fleet) -> None:
+    """A lock file and archives beside the inventory, where a fleet has them."""
+    releases = {}
+    for build in ("darwin-arm64-metal", "linux-amd64-avx2"):
+        archives.place(fleet.folder / "archives", RELEASE, build)
+        releases[build] = archives.release_data(fleet.folder / "archives", "https://mirror.invalid", RELEASE, build)
+    # JSON is YAML.
+    (fleet.folder / "llama_box.lock.yml").write_text(json.dumps({"format": 1, "releases": {RELEASE: releases}}))
+
+
 def plant(fleet: Fleet) -> None:
     """The fault, in what each service reads at its next start."""
     fleet.ssh("mac", f"launchctl setenv {VARIABLE} 1")
@@ -74,8 +86,17 @@ def main() -> None:
     found = {version: find_python(pythons) for version, pythons in VERSIONS.items()}
     programs = {version: install(version, python) for version, python in found.items() if python is not None}
     with Fleet("cores") as fleet:
-        inventory = {"hosts": {"mac": {}, "linux": {}}, "vars": {"gpustack_node_secrets": {"HF_TOKEN": CANARY}}}
+        variables = {
+            "gpustack_node_secrets": {"HF_TOKEN": CANARY},
+            "gpustack_node_llama_box_version": RELEASE,
+            "gpustack_node_llama_box_source": "push",
+            "gpustack_node_llama_box_archives_folder": str(fleet.folder / "archives"),
+            "gpustack_node_wired_limit_state": "present",
+            "gpustack_node_settle_seconds": 1,
+        }
+        inventory = {"hosts": {"mac": {}, "linux": {}}, "vars": variables}
         fleet.boot({"mac": "mac:m3_ultra_512", "linux": "linux"}, json.dumps({"gpustack": inventory}))
+        lock_releases(fleet)
         fleet.install_stand_in("mac", "--kind", "script")
         fleet.install_stand_in("linux", "--kind", "systemd")
         for version, program in programs.items():

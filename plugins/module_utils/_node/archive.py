@@ -69,8 +69,24 @@ def verify_archive(host: Host, release: Release, path: str) -> None:
     if (size_bytes, digest) != (release.size_bytes, release.sha256):
         raise BadInputError(
             f"{path} is not the archive of {release.title} that the lock names: it has {size_bytes} bytes with the sha256 {digest}, "
-            f"and not {release.size_bytes} with {release.sha256}; find out who changed it before anything else"
+            f"and not {release.size_bytes} with {release.sha256}; find out who changed it before anything else, and if it is the lock "
+            f"that is wrong, {release.repair}"
         )
+
+
+def verify_file(release: Release, name: str, path: str, digest: t.Optional[str]) -> None:
+    """Raise BadInputError unless a file in the archive at this path has the digest of the lock."""
+    if digest != release.files[name]:
+        raise BadInputError(
+            f"{name} in {path} has the sha256 {digest}, and not {release.files[name]} as the lock says of {release.title}; {release.repair}"
+        )
+
+
+def verify_files(host: Host, release: Release, path: str) -> None:
+    """Raise BadInputError unless the files in the archive are those of the lock."""
+    with open_archive(host, path) as archive:
+        for name in check(archive.entries(), path, release.files):
+            verify_file(release, name, path, _digest_of(archive.pieces(name)))
 
 
 def describe_archive(host: Host, path: str, version: str, build: str, url: str) -> Release:

@@ -64,7 +64,12 @@ class DownloadOptions:
 
 
 class NotThereError(HostError):
-    """The server says that there is no such file."""
+    """There is no such file. what: that, without the advice."""
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what}; {advice}")
+        self.what = what
+        self.advice = advice
 
 
 class _InterruptedError(Exception):
@@ -122,7 +127,7 @@ class _Download:
                 failures = 1 if have > furthest else failures + 1
                 furthest = max(furthest, have)
                 if failures > self._options.retries:
-                    raise HostError(f"{self._shown} could not be downloaded: {exc}; run again to go on from there") from exc
+                    raise HostError(f"{self._shown} could not be downloaded: {exc}; {self._advice()}") from exc
                 pause_seconds = max(exc.pause_seconds, min(2.0 ** (failures - 1), _LONGEST_PAUSE_SECONDS))
                 if self._host.monotonic() + pause_seconds > self._end:
                     raise self._too_late(f": {exc}") from exc
@@ -216,7 +221,8 @@ class _Download:
     def _refusal(self, exc: urllib.error.HTTPError, have: int) -> Exception:
         """What to raise for an answer that is no file."""
         if exc.code in (404, 410):
-            return NotThereError(f"{self._shown} does not exist (status {exc.code}); check the version, the platform and the base URL")
+            advice = "check the version, the platform and the base URL"
+            return NotThereError(f"{self._shown} does not exist (status {exc.code})", advice)
         if exc.code in (401, 403):
             advice = "check the user, the password or the token" if self._options.authorization() else "give url_username or url_token"
             return HostError(f"{self._shown} is refused (status {exc.code}); {advice}")
@@ -265,8 +271,13 @@ class _Download:
     def _too_late(self, why: str = "") -> HostError:
         return HostError(
             f"{self._shown} did not come within {self._options.deadline_seconds:g} seconds ({self._have()} bytes did){why}; "
-            "run again to go on from there, or use a nearer mirror"
+            f"{self._advice()}, or use a nearer mirror"
         )
+
+    def _advice(self) -> str:
+        if self._have() and self._size_bytes is not None:
+            return "run again to go on from there"
+        return "check base_url and the proxy, or take the archive from a folder, for a node also by the source push"
 
 
 def _words(error: t.Union[str, BaseException]) -> str:

@@ -12,7 +12,7 @@ import dataclasses
 import posixpath
 import typing as t
 
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.archive import describe_archive, verify_archive
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.archive import describe_archive, verify_archive, verify_files
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.download import DownloadOptions, NotThereError, download
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import builds
@@ -27,6 +27,7 @@ class Archives:
 
     base_url: what the URLs in the lock begin with. folder: archives are taken from there, and nothing is downloaded.
     kept_folder: where they stay, None for nowhere. work_folder: for those that do not. dry_run: kept_folder is only read.
+    verify: also what is in the lock already is looked at.
     """
 
     base_url: str
@@ -35,6 +36,7 @@ class Archives:
     kept_folder: t.Optional[str] = None
     options: DownloadOptions = dataclasses.field(default_factory=DownloadOptions)
     dry_run: bool = False
+    verify: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +71,10 @@ class _Maker:
                     self._have(item.version, build)
                 except NotThereError as exc:
                     absent.append(exc)
-                    self._warnings.append(f"{exc}; {consequence(build)} cannot be given {item.version} for {item.name}")
+                    self._warnings.append(f"{exc.what}; {consequence(build)} cannot be given {item.version} for {item.name}")
             if len(absent) == len(item.builds):
-                raise BadInputError(f"there is no llama-box {item.version} for {item.name}: {'; '.join(map(str, absent))}")
+                what = ", and ".join(exc.what for exc in absent)
+                raise BadInputError(f"there is no llama-box {item.version} for {item.name}: {what}; {absent[0].advice}")
         lock = self._known.with_releases(self._added)
         return Made(lock, tuple(self._added), tuple(self._kept), tuple(dict.fromkeys(self._warnings)))
 
@@ -81,7 +84,7 @@ class _Maker:
         release = next((one for one in (*self._known.releases, *self._added) if (one.version, one.build) == (version, build)), None)
         name = f"{version}/{builds.archive_name(build)}"
         kept = None if archives.kept_folder is None else f"{archives.kept_folder}/{name}"
-        if release is not None and kept is None and archives.folder is None:
+        if release is not None and kept is None and archives.folder is None and not archives.verify:
             return
         path = self._find(version, build, kept)
         fetched = None if path is not None else self._fetch(version, build, release)
@@ -89,6 +92,7 @@ class _Maker:
             archive = path or fetched or ""
             if release is not None:
                 verify_archive(self._host, release, archive)
+                verify_files(self._host, release, archive)
             else:
                 release = describe_archive(self._host, archive, version, build, release_url(archives.base_url, version, build))
                 self._added.append(release)
@@ -106,7 +110,8 @@ class _Maker:
             if self._host.status(path) is not None:
                 return path
         if folder is not None:
-            raise NotThereError(f"{folder} has neither {' nor '.join(path[len(folder) + 1 :] for path in places)}")
+            what = f"{folder} has neither {' nor '.join(path[len(folder) + 1 :] for path in places)}"
+            raise NotThereError(what, "put it there, or correct the version or the platform")
         return None
 
     def _fetch(self, version: str, build: str, release: t.Optional[Release]) -> str:

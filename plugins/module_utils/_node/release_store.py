@@ -17,7 +17,7 @@ import json
 import re
 import typing as t
 
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.archive import open_archive, verify_archive
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.archive import open_archive, verify_archive, verify_file
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.download import DownloadOptions, download
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.room import check_room
@@ -87,7 +87,13 @@ class ReleaseStore:
         path = self._archive(release)
         new = f"{self._folder}/{_UNFINISHED}/{release.build}"
         try:
-            self._unpack(release, path, new)
+            try:
+                self._unpack(release, path, new)
+            except BadInputError:
+                if self._source.kind == DOWNLOAD:
+                    # All of it is what the lock names, so no other run can make it right.
+                    self._host.remove(path)
+                raise
             warnings = try_program(self._host, release, new)
             folder = self.folder_of(release)
             self._host.make_folder(f"{self._folder}/{release.version}", 0o755)
@@ -195,13 +201,8 @@ class ReleaseStore:
             self._host.make_folder(new, 0o755)
             for name in names:
                 self._host.create(f"{new}/{name}", archive.pieces(name), 0o755)
-        for name, digest in release.files.items():
-            found = self._host.sha256(f"{new}/{name}")
-            if found != digest:
-                raise BadInputError(
-                    f"{name} in {path} has the sha256 {found}, and not {digest} as the lock says of {release.title}; "
-                    "write the lock with the playbook metalfleet.gpustack.lock"
-                )
+        for name in release.files:
+            verify_file(release, name, path, self._host.sha256(f"{new}/{name}"))
 
     def _discard_unfinished(self) -> None:
         self._host.remove(f"{self._folder}/{_UNFINISHED}")

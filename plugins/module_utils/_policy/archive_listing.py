@@ -65,7 +65,11 @@ def check(entries: t.Sequence[Entry], archive: str, expected: t.Optional[t.Itera
         wanted = set(expected)
         for what, difference in (("lacks", wanted.difference(names)), ("also holds", set(names) - wanted)):
             if difference:
-                raise _refusal(archive, f"by the lock it {what} {', '.join(sorted(difference))}")
+                # Its digest is that of the lock, so the lock is at fault.
+                raise BadInputError(
+                    f"{archive} is not unpacked: by the lock it {what} {', '.join(sorted(difference))}; restore the lock from version "
+                    "control, or take out its entry and run the playbook metalfleet.gpustack.lock again"
+                )
     return names
 
 

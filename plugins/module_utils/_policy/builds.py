@@ -43,6 +43,8 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,254}\Z", re.ASCII)
 _BUILTIN_FOLDER_DEVICE = re.compile(r"-linux-(?:amd64|arm64)(?:-(?P<device>[a-z0-9]+))?\Z")
 
 _CPU = ("avx2", "cpu", "neon")
+TOOLKITS = "cann, cuda, dtk, hip or musa with a version, such as cuda-12.4, or avx2, neon or cpu"
+_WITH_VERSION = re.compile(r"(?:cann|cuda|dtk|hip|musa)-")
 _INSTRUCTIONS = {"amd64": "avx2", "arm64": "neon"}
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "arm64": "arm64", "aarch64": "arm64"}
 
@@ -55,6 +57,15 @@ def is_version(text: t.Any) -> bool:
 def is_build(text: t.Any) -> bool:
     """Whether a value names a build, static or dynamic."""
     return isinstance(text, str) and _BUILD.match(text) is not None
+
+
+def unknown_toolkit(build: str) -> str:
+    """The toolkit of a build for Linux if it is none that GPUStack 0.6.0 to 0.7.1 asks for there; "" otherwise."""
+    match = _BUILD.match(build)
+    if match is None or match.group("system") != "linux":
+        return ""
+    toolkit = match.group("toolkit")
+    return "" if toolkit in _CPU or _WITH_VERSION.match(toolkit) else toolkit
 
 
 def is_dynamic(build: str) -> bool:

@@ -36,11 +36,11 @@ def parse_mode(mode: str | None) -> int | None:
     if mode is None:
         return None
     if not re.match(r"0?[0-7]{3}\Z", mode):
-        raise BadInputError(f"mode: {mode!r} is not three octal digits; write it as text, such as '0600'")
+        raise BadInputError(f"mode: {mode!r} is not three octal digits; put it in quotes, such as '0600'")
     bits = int(mode, 8)
     if bits & 0o022:
         # launchd refuses such a property list (bootstrap error 5), and what root's service reads is root's to write.
-        raise BadInputError(f"mode: {mode!r} lets others than the owner write the file; write it as text, such as '0600'")
+        raise BadInputError(f"mode: {mode!r} lets others than the owner write the file; put it in quotes, such as '0600'")
     return bits
 
 

@@ -25,6 +25,10 @@ _HOW = "write the lock with the playbook metalfleet.gpustack.lock"
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
+class _MistakeError(Exception):
+    """What is wrong in a lock, without its name and what to do."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Release:
     """One llama-box version for one platform.
@@ -50,6 +54,11 @@ class Release:
         """The release in messages."""
         return f"llama-box {self.version} ({self.build})"
 
+    @property
+    def repair(self) -> str:
+        """What to do where the lock is wrong about this release."""
+        return _repair(f"{self.version}/{self.build}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Lock:
@@ -65,6 +74,12 @@ class Lock:
                 return release
         if of_version:
             there = _listed(release.build for release in of_version)
+            toolkit = builds.unknown_toolkit(build)
+            if toolkit:
+                raise BadInputError(
+                    f"toolkit: {toolkit} is none that GPUStack knows on this system ({builds.TOOLKITS}), and the lock has only {there} "
+                    f"of {version}; correct the toolkit, or leave it auto"
+                )
             raise BadInputError(
                 f"lock: {version} has no build {build}, only {there}; add its platform to llama_box_platforms and {_HOW}, "
                 "or use a version that has one"
@@ -99,20 +114,28 @@ class Lock:
         return {"format": _FORMAT, "releases": found}
 
 
-def parse_lock(data: t.Any) -> Lock:
-    """The lock in the content of a lock file. Raises BadInputError that names the place of the mistake."""
-    content = _mapping(data, keys=("format", "releases"))
-    if content["format"] != _FORMAT or isinstance(content["format"], bool):
-        raise _mistake("format", f"is {content['format']!r}, and this release of the collection knows {_FORMAT} only")
+def parse_lock(data: t.Any, name: str = "lock") -> Lock:
+    """The lock in the content of a lock file, whose name is for messages.
+
+    Raises BadInputError that names the place of the mistake, and what to do about it.
+    """
     found: t.List[Release] = []
-    for version, of_version in _mapping(content["releases"], "releases").items():
-        where = f"releases.{version}"
-        if not builds.is_version(version):
-            raise _mistake(where, "is not a version such as v0.0.139")
-        for build, fields in _mapping(of_version, where).items():
-            if not builds.is_build(build):
-                raise _mistake(f"{where}.{build}", "is not a build such as darwin-arm64-metal")
-            found.append(_parse_release(version, build, fields, f"{where}.{build}"))
+    entry = ""
+    try:
+        content = _mapping(data, keys=("format", "releases"))
+        if content["format"] != _FORMAT or isinstance(content["format"], bool):
+            raise _mistake("format", f"is {content['format']!r}, and this release of the collection knows {_FORMAT} only")
+        for version, of_version in _mapping(content["releases"], "releases").items():
+            entry, where = str(version), f"releases.{version}"
+            if not builds.is_version(version):
+                raise _mistake(where, "is not a version such as v0.0.139")
+            for build, fields in _mapping(of_version, where).items():
+                entry = f"{version}/{build}"
+                if not builds.is_build(build):
+                    raise _mistake(f"{where}.{build}", "is not a build such as darwin-arm64-metal")
+                found.append(_parse_release(version, build, fields, f"{where}.{build}"))
+    except _MistakeError as exc:
+        raise BadInputError(f"{name}: {exc}; {_repair(entry)}") from None
     return Lock().with_releases(found)
 
 
@@ -175,8 +198,14 @@ def _check_digest(value: t.Any, where: str) -> None:
         raise _mistake(where, f"is {value!r}, and not 64 digits of 0-9 and a-f")
 
 
-def _mistake(where: str, problem: str) -> BadInputError:
-    return BadInputError(f"lock: {where or 'its content'} {problem}; {_HOW}")
+def _mistake(where: str, problem: str) -> _MistakeError:
+    return _MistakeError(f"{where or 'its content'} {problem}")
+
+
+def _repair(entry: str) -> str:
+    """That playbook keeps the entries that are there, so a wrong one has to go first. entry: "" for the whole lock."""
+    what = f"take out the entry {entry}" if entry else "remove it"
+    return f"restore the lock from version control, or {what} and run the playbook metalfleet.gpustack.lock again"
 
 
 def _listed(words: t.Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from ansible_collections.metalfleet.gpustack.tests.mirror.mirror import Fault, M
 
 OLD, NEW = "v0.0.139", "v0.0.171"
 MAC, MAC_DL, LINUX = "darwin-arm64-metal", "dl-darwin-arm64-metal", "linux-amd64-avx2"
+RESTORE = "restore the lock from version control, or remove it and run the playbook metalfleet.gpustack.lock again"
 DEFAULTS = {name: option.get("default") for name, option in yaml.safe_load(module.DOCUMENTATION)["options"].items()}
 
 
@@ -150,10 +151,7 @@ def test_warns_of_a_build_that_does_not_exist(controller):
     result = controller.run(versions=[NEW], platforms=[LINUX])
     url = f"{controller.mirror.base_url}/gpustack/llama-box/releases/download/{NEW}/dl-llama-box-linux-amd64-cpu.zip"
     (warning,) = controller.warnings
-    assert warning == (
-        f"{url} does not exist (status 404); check the version, the platform and the base URL; "
-        f"GPUStack 0.7 cannot be given {NEW} for {LINUX}"
-    )
+    assert warning == (f"{url} does not exist (status 404); GPUStack 0.7 cannot be given {NEW} for {LINUX}")
     assert result["added"] == [{"version": NEW, "build": LINUX}]
 
 
@@ -172,7 +170,12 @@ def test_refuses_a_platform_for_which_there_is_nothing(controller):
         f"there is no llama-box {OLD} for linux-arm64-neon: {url} does not exist (status 404); "
         "check the version, the platform and the base URL"
     )
-    assert "is no llama-box v0.0.171 for linux-arm64-neon: " in controller.refusal(versions=[NEW], platforms=["linux-arm64-neon"])
+    message = controller.refusal(versions=[NEW], platforms=["linux-arm64-neon"])
+    base = f"{controller.mirror.base_url}/gpustack/llama-box/releases/download/{NEW}"
+    assert message == (
+        f"there is no llama-box {NEW} for linux-arm64-neon: {base}/llama-box-linux-arm64-neon.zip does not exist (status 404), and "
+        f"{base}/dl-llama-box-linux-arm64-cpu.zip does not exist (status 404); check the version, the platform and the base URL"
+    )
 
 
 def test_refuses_what_is_no_archive(controller):
@@ -199,6 +202,7 @@ def test_downloads_nothing_where_there_is_a_folder(controller, tmp_path):
     name = archives.archive_name(MAC)
     assert controller.refusal(folder=str(tmp_path)) == (
         f"there is no llama-box {OLD} for {MAC}: {tmp_path} has neither {OLD}/{name} nor gpustack/llama-box/releases/download/{OLD}/{name}"
+        "; put it there, or correct the version or the platform"
     )
     assert controller.mirror.seen == []
 
@@ -264,6 +268,30 @@ def test_refuses_a_release_that_was_changed(controller, tmp_path):
     assert "it is another file" in controller.refusal(HostError, known=known, archives_folder=str(kept))
 
 
+def test_compares_what_is_known_where_it_is_told_to(controller):
+    known = controller.run()["lock"]
+    assert controller.run(known=known, verify=True)["lock"] == known
+    assert len(controller.mirror.seen) == 2
+    entry = known["releases"][OLD][MAC]
+    good, entry["files"] = entry["files"], {"llama-box": "0" * 64}
+    message = controller.refusal(known=known, verify=True)
+    assert (
+        f" has the sha256 {good['llama-box']}, and not {'0' * 64} as the lock says of llama-box {OLD} ({MAC}); restore the lock" in message
+    )
+    entry["files"] = good
+    entry["sha256"] = "0" * 64
+    message = controller.refusal(known=known, verify=True)
+    assert message.endswith(
+        f"if it is the lock that is wrong, restore the lock from version control, or take out the entry {OLD}/{MAC} and run the playbook "
+        "metalfleet.gpustack.lock again"
+    )
+
+
+@pytest.mark.parametrize("known", [None, {}])
+def test_a_lock_without_content_is_none_yet(controller, known):
+    assert controller.run(known=known)["added"] == [{"version": OLD, "build": MAC}]
+
+
 def test_refuses_a_kept_archive_that_was_changed(controller, tmp_path):
     kept = tmp_path / "kept"
     known = controller.run(archives_folder=str(kept))["lock"]
@@ -327,7 +355,14 @@ def test_takes_no_longer_than_told(controller):
         ({"archives_folder": "kept"}, "archives_folder: kept is relative; write it from / on"),
         ({"ca_path": "ca.pem"}, "ca_path: ca.pem is relative; write it from / on"),
         ({"versions": []}, "versions: none is named; name at least one, such as v0.0.139"),
-        ({"known": {"format": 1}}, "lock: releases is missing; write the lock with the playbook metalfleet.gpustack.lock"),
+        (
+            {"known": {"format": 1}},
+            f"lock: releases is missing; {RESTORE}",
+        ),
+        (
+            {"known": {"format": 2}, "lock_file": "/fleet/llama_box.lock.yml"},
+            f"/fleet/llama_box.lock.yml: releases is missing; {RESTORE}",
+        ),
         (
             {"base_url": "ftp://x"},
             "base_url: ftp://x does not begin with https:// or http://; write it like https://mirror.example.com/github",

@@ -183,6 +183,50 @@ def test_push(tmp_path: pathlib.Path) -> None:
     assert action.done == [("tmp",), ("transfer", str(path), remote), ("permissions", "/remote/tmp", remote)]
 
 
+@pytest.mark.parametrize("source", ["{0}/fleet/hosts.yml", "{0}/fleet/inventory"])
+@pytest.mark.parametrize("below", [None, "llama_box"])
+def test_a_relative_folder_is_beside_the_first_inventory(tmp_path: pathlib.Path, source: str, below: str | None) -> None:
+    (tmp_path / "playbooks" / "archives").mkdir(parents=True)
+    path = place(tmp_path / "fleet" / "archives")
+    action, run_module = RunningAction(tmp_path / "playbooks"), Module(ASKS, {"changed": True})
+    inner = {"archives_folder": "archives"}
+    given = inner if below is None else {below: inner}
+    run_with_archives(action, run_module, given, below, {"ansible_inventory_sources": [source.format(tmp_path), "/other/hosts"]})
+    assert action.done[1][:2] == ("transfer", str(path))
+
+
+def test_a_relative_folder_may_be_beside_the_playbook(tmp_path: pathlib.Path) -> None:
+    path = place(tmp_path / "playbooks" / "archives")
+    action = Action(tmp_path / "playbooks")
+    push(action, {"archives_folder": "archives"}, [NEEDED], {"ansible_inventory_sources": [f"{tmp_path}/fleet/hosts.yml"]})
+    assert action.done[1][:2] == ("transfer", str(path))
+
+
+def test_a_relative_folder_that_is_nowhere_is_looked_for_beside_the_inventory(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(AnsibleActionFail, match=rf"is not on the controller, at {re.escape(str(tmp_path))}/fleet/archives/v0"):
+        push(
+            Action(tmp_path / "playbooks"),
+            {"archives_folder": "archives"},
+            [NEEDED],
+            {"ansible_inventory_sources": [f"{tmp_path}/fleet/hosts.yml"]},
+        )
+
+
+def test_hosts_that_are_named_at_the_command_line_are_where_one_works(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place(tmp_path / "archives")
+    monkeypatch.chdir(tmp_path)
+    action = Action(tmp_path / "playbooks")
+    push(action, {"archives_folder": "archives"}, [NEEDED], {"ansible_inventory_sources": ["mac1,"]})
+    assert action.done[1][:2] == ("transfer", str(path))
+
+
+def test_an_absolute_folder_is_taken_as_it_is(tmp_path: pathlib.Path) -> None:
+    path = place(tmp_path / "archives")
+    action = Action(tmp_path)
+    push(action, {"archives_folder": f"{tmp_path}/archives"}, [NEEDED], {"ansible_inventory_sources": ["/fleet/hosts.yml"]})
+    assert action.done[1][:2] == ("transfer", str(path))
+
+
 def test_a_temporary_folder_that_is_there_is_used(tmp_path: pathlib.Path) -> None:
     place(tmp_path)
     action = Action(tmp_path, "/remote/earlier")

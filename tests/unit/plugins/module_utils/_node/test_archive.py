@@ -14,7 +14,12 @@ import stat
 import zipfile
 
 import pytest
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.archive import describe_archive, open_archive, verify_archive
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.archive import (
+    describe_archive,
+    open_archive,
+    verify_archive,
+    verify_files,
+)
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.archive_listing import Entry
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, GpustackError, HostError
@@ -142,8 +147,24 @@ def test_verifies_size_and_digest(path):
             verify_archive(Host(), wrong, path)
         assert str(caught.value) == (
             f"{path} is not the archive of llama-box v0.0.171 (dl-darwin-arm64-metal) that the lock names: it has {len(data)} bytes "
-            f"with the sha256 {sha256(data)}, and not {wrong.size_bytes} with {wrong.sha256}; find out who changed it before anything else"
+            f"with the sha256 {sha256(data)}, and not {wrong.size_bytes} with {wrong.sha256}; find out who changed it before anything "
+            f"else, and if it is the lock that is wrong, {release.repair}"
         )
+
+
+def test_verifies_files(path):
+    release = describe_archive(Host(), path, "v0.0.171", "dl-darwin-arm64-metal", "https://x")
+    verify_files(Host(), release, path)
+    good = release.files["llama-box"]
+    wrong = dataclasses.replace(release, files={**release.files, "llama-box": "0" * 64})
+    with pytest.raises(BadInputError) as caught:
+        verify_files(Host(), wrong, path)
+    assert str(caught.value) == (
+        f"llama-box in {path} has the sha256 {good}, and not {'0' * 64} as the lock says of llama-box v0.0.171 (dl-darwin-arm64-metal); "
+        f"{release.repair}"
+    )
+    with pytest.raises(BadInputError, match="by the lock it also holds"):
+        verify_files(Host(), dataclasses.replace(release, files={"llama-box": good}), path)
 
 
 def test_says_that_there_is_none(tmp_path):

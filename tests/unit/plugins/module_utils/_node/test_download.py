@@ -191,6 +191,12 @@ def test_gives_up_where_nothing_more_comes(place):
     assert len(place.mirror.seen) == 3
 
 
+def test_does_not_promise_to_go_on_with_a_file_of_unknown_size(place):
+    place.fail(Fault(cut_after_bytes=1000), Fault(cut_after_bytes=0, always=True))
+    assert "; check base_url and the proxy, " in place.refusal(size_bytes=None)
+    assert place.part.stat().st_size > 0
+
+
 def test_does_not_count_the_same_bytes_twice_as_something(place):
     place.fail(Fault(cut_after_bytes=1000, ignore_range=True, always=True))
     place.refusal()
@@ -240,7 +246,8 @@ def test_ends_where_the_next_pause_would_be_too_long(place):
     place.fail(Fault(status=503, always=True))
     message = place.refusal(options=dataclasses.replace(QUICK, retries=9, deadline_seconds=10))
     assert message == (
-        f"{place.url} did not come within 10 seconds (0 bytes did): status 503; run again to go on from there, or use a nearer mirror"
+        f"{place.url} did not come within 10 seconds (0 bytes did): status 503; check base_url and the proxy, or take the archive from a "
+        "folder, for a node also by the source push, or use a nearer mirror"
     )
     assert place.host.pauses == [1.0, 2.0, 4.0]
 
@@ -249,6 +256,7 @@ def test_ends_a_download_that_drips(place):
     place.fail(Fault(bytes_per_second=2000, always=True))
     message = place.refusal(options=dataclasses.replace(QUICK, deadline_seconds=0.5))
     assert message.startswith(f"{place.url} did not come within 0.5 seconds (")
+    assert message.endswith("; run again to go on from there, or use a nearer mirror")
     assert 0 < place.part.stat().st_size < SIZE
 
 
@@ -267,7 +275,11 @@ def test_says_that_nobody_listens(place):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert "no connection (Connection refused)" in place.refusal(url=f"http://127.0.0.1:{port}/x.zip")
+    url = f"http://127.0.0.1:{port}/x.zip"
+    assert place.refusal(url=url) == (
+        f"{url} could not be downloaded: no connection (Connection refused); check base_url and the proxy, or take the archive from a "
+        "folder, for a node also by the source push"
+    )
     assert place.host.pauses == [1.0, 2.0]
 
 

@@ -269,6 +269,7 @@ def test_unpacks_nothing_that_is_not_in_the_lock(place, files, says):
     release = dataclasses.replace(release, files={"llama-box": release.files["llama-box"]})
     assert says in place.refusal(release)
     assert not (place.folder.parent / "evil").exists()
+    assert place.content() == {}
 
 
 def test_refuses_files_that_differ_from_the_lock(place):
@@ -276,8 +277,28 @@ def test_refuses_files_that_differ_from_the_lock(place):
     wrong = dataclasses.replace(release, files={"llama-box": "0" * 64})
     assert place.refusal(wrong) == (
         f"llama-box in {place.folder}/.{release.sha256}.part has the sha256 {release.files['llama-box']}, and not {'0' * 64} as the lock "
-        f"says of {release.title}; write the lock with the playbook metalfleet.gpustack.lock"
+        f"says of {release.title}; {release.repair}"
     )
+    assert place.content() == {}
+
+
+def test_leaves_the_archives_that_are_not_its_own(place, tmp_path):
+    archive = tmp_path / "pushed"
+    archive.write_bytes(archives.pack({"llama-box": b"x"}))
+    release = place.release(content=archive.read_bytes())
+    wrong = dataclasses.replace(release, files={"llama-box": "0" * 64})
+    place.refusal(wrong, kind="pushed", pushed={release.sha256: str(archive)})
+    assert archive.exists()
+
+
+def test_keeps_a_whole_archive_for_which_there_is_no_room(place, monkeypatch):
+    def check_room(*arguments):
+        raise HostError("no room")
+
+    monkeypatch.setattr(release_store, "check_room", check_room)
+    release = place.release()
+    assert place.refusal(release, HostError) == "no room"
+    assert place.content().keys() == {f".{release.sha256}.part"}
 
 
 def test_wants_room_to_unpack(place, tmp_path):
@@ -298,6 +319,7 @@ def test_wants_room_to_unpack(place, tmp_path):
 def test_refuses_a_program_of_another_version(place):
     release = place.release(content=archives.pack({"llama-box": archives.program("v0.0.139", STATIC)}))
     message = place.refusal(release)
+    assert place.content().keys() == {f".{release.sha256}.part"}
     assert message.startswith(f"{release.title} is not used on this host (Linux, ")
     assert message.endswith("): it says that it is v0.0.139; check the version, the platform and the toolkit")
 

@@ -17,13 +17,17 @@ ADVICE = "; get it again from https://github.com/gpustack/llama-box/releases"
 GIB = 1024**3
 
 
+OF_THE_LOCK = "; restore the lock from version control, or take out its entry and run the playbook metalfleet.gpustack.lock again"
+
+
 def refusal(*entries: Entry, expected=None) -> str:
     with pytest.raises(BadInputError) as caught:
         check(entries, "/a.zip", expected)
     message = str(caught.value)
     assert message.startswith("/a.zip is not unpacked: ")
-    assert message.endswith(ADVICE)
-    return message[len("/a.zip is not unpacked: ") : -len(ADVICE)]
+    advice = ADVICE if expected is None else OF_THE_LOCK
+    assert message.endswith(advice)
+    return message[len("/a.zip is not unpacked: ") : -len(advice)]
 
 
 def test_names_what_is_to_be_unpacked():

@@ -159,6 +159,27 @@ def test_refuses_toolkits_that_no_mac_has():
     )
 
 
+@pytest.mark.parametrize(
+    ("build", "toolkit"),
+    [
+        *[(f"linux-amd64-{known}", "") for known in ("avx2", "cpu", "neon", "cuda-12.4", "cann-8.0.rc2-310p", "hip-6.2", "dtk-24.04")],
+        ("dl-linux-arm64-musa-rc4.0", ""),
+        ("darwin-arm64-metal", ""),
+        ("../x", ""),
+        ("linux-amd64-metal", "metal"),
+        ("dl-linux-amd64-mettal", "mettal"),
+        ("linux-amd64-cuda", "cuda"),
+        ("linux-amd64-avx2-1", "avx2-1"),
+    ],
+)
+def test_tells_toolkits_that_gpustack_never_asks_for(build, toolkit):
+    assert builds.unknown_toolkit(build) == toolkit
+
+
+def test_the_toolkits_in_words():
+    assert builds.TOOLKITS == "cann, cuda, dtk, hip or musa with a version, such as cuda-12.4, or avx2, neon or cpu"
+
+
 FOLDER = "llama-box-v0.0.171-linux-amd64"
 
 

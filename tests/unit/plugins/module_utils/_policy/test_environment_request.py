@@ -31,14 +31,14 @@ def test_modes(mode: t.Optional[str], bits: t.Optional[int]) -> None:
 def test_modes_that_are_none(mode: str) -> None:
     with pytest.raises(BadInputError) as caught:
         parse_mode(mode)
-    assert str(caught.value) == f"mode: {mode!r} is not three octal digits; write it as text, such as '0600'"
+    assert str(caught.value) == f"mode: {mode!r} is not three octal digits; put it in quotes, such as '0600'"
 
 
 @pytest.mark.parametrize("mode", ["0666", "0660", "602", "777", "0620"])
 def test_modes_that_let_others_write(mode: str) -> None:
     with pytest.raises(BadInputError) as caught:
         parse_mode(mode)
-    assert str(caught.value) == f"mode: {mode!r} lets others than the owner write the file; write it as text, such as '0600'"
+    assert str(caught.value) == f"mode: {mode!r} lets others than the owner write the file; put it in quotes, such as '0600'"
 
 
 def test_the_block_is_content_then_variables_then_secrets() -> None:

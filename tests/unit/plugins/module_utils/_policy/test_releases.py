@@ -12,7 +12,6 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import Lock, Release, parse_lock
 
-HOW = "; write the lock with the playbook metalfleet.gpustack.lock"
 GITHUB = "https://github.com/gpustack/llama-box/releases/download"
 
 
@@ -140,7 +139,26 @@ WHERE = ".".join(MAC)
     ],
 )
 def test_names_the_place_of_a_mistake(content, message):
-    assert refusal(content) == f"lock: {message}{HOW}"
+    entries = {
+        "releases.0.0.139 ": "0.0.139",
+        "releases.7 ": "7",
+        "releases.v0.0.139 ": "v0.0.139",
+        "releases.v0.0.139.metal ": "v0.0.139/metal",
+        WHERE: "v0.0.139/darwin-arm64-metal",
+    }
+    found = [entry for beginning, entry in entries.items() if message.startswith(beginning)]
+    what = f"take out the entry {found[0]}" if found else "remove it"
+    how = f"restore the lock from version control, or {what} and run the playbook metalfleet.gpustack.lock again"
+    assert refusal(content) == f"lock: {message}; {how}"
+
+
+def test_names_the_file_where_it_is_known():
+    with pytest.raises(BadInputError) as caught:
+        parse_lock(at(*MAC, "sha256", value="x"), "/fleet/llama_box.lock.yml")
+    assert str(caught.value) == (
+        f"/fleet/llama_box.lock.yml: {WHERE}.sha256 is 'x', and not 64 digits of 0-9 and a-f; restore the lock from version control, or "
+        "take out the entry v0.0.139/darwin-arm64-metal and run the playbook metalfleet.gpustack.lock again"
+    )
 
 
 @pytest.mark.parametrize("size_bytes", [1, 4294967296])
@@ -178,6 +196,16 @@ def test_says_which_builds_there_are_instead():
     )
 
 
+def test_does_not_send_for_a_build_that_cannot_exist():
+    assert missing(parse_lock(data()), "v0.0.171", "dl-linux-amd64-mettal") == (
+        "toolkit: mettal is none that GPUStack knows on this system (cann, cuda, dtk, hip or musa with a version, such as cuda-12.4, "
+        "or avx2, neon or cpu), and the lock has only dl-darwin-arm64-metal, linux-amd64-avx2 of v0.0.171; correct the toolkit, or "
+        "leave it auto"
+    )
+    odd = release(build="linux-amd64-vulkan")
+    assert Lock((odd,)).find("v0.0.139", "linux-amd64-vulkan") is odd
+
+
 def test_identifies_a_program():
     lock = parse_lock(data())
     assert lock.identify("c" * 64) is lock.releases[2]
@@ -196,6 +224,10 @@ def test_adds_and_replaces_releases():
 
 
 def test_names_a_release():
+    assert release().repair == (
+        "restore the lock from version control, or take out the entry v0.0.139/darwin-arm64-metal and run the playbook "
+        "metalfleet.gpustack.lock again"
+    )
     assert release().title == "llama-box v0.0.139 (darwin-arm64-metal)"
     assert release().archive_name == "llama-box-darwin-arm64-metal.zip"
     assert release(build="dl-darwin-arm64-metal").archive_name == "dl-llama-box-darwin-arm64-metal.zip"
