@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to metalfleet.gpustack: it may change in any release.
+
+"""What a model needs in a machine's memory: weights, KV cache and overhead, in bytes, as bounds where only those are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import mmap_parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """What a model needs lies between the two; most_bytes None: no upper bound is known. Need() says nothing."""
+
+    least_bytes: int = 0
+    most_bytes: t.Optional[int] = None
+
+    def exceeds(self, limit_bytes: t.Optional[int]) -> t.Optional[bool]:
+        """Whether more than the limit is needed; None where that cannot be told."""
+        if limit_bytes is None:
+            return None
+        if self.least_bytes > limit_bytes:
+            return True
+        return None if self.most_bytes is None or self.most_bytes > limit_bytes else False
+
+
+def exactly(size_bytes: int) -> Need:
+    """A need that is known."""
+    return Need(size_bytes, size_bytes)
+
+
+def whole(value: t.Any) -> t.Optional[int]:
+    """A number of bytes above 0; None for everything else that a JSON document can hold."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def mapping(value: t.Any) -> t.Mapping[str, t.Any]:
+    """A JSON object; an empty one in place of everything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def of_claim(claim_bytes: t.Optional[int], weights_bytes: t.Optional[int], hides_weights: bool) -> Need:
+    """The need behind what GPUStack's estimator claims.
+
+    Where it assumes mmap, it leaves the weights of a Mac out (measured: 38.4 GiB instead of 702.4 GiB for 664 GiB of weights,
+    gpustack#1907), so that they have to be added.
+    """
+    claim, weights = whole(claim_bytes), whole(weights_bytes)
+    if claim is None:
+        return Need(weights or 0)
+    if not hides_weights:
+        return exactly(claim)
+    return Need(claim) if weights is None else exactly(claim + weights)
+
+
+def claim_of_evaluation(resource_claim: t.Any) -> t.Optional[int]:
+    """The bytes that an answer of /v1/model-evaluations claims (ModelSpecEvaluation resource_claim: ram, vram)."""
+    claim = mapping(resource_claim)
+    parts = [whole(claim.get("ram")), whole(claim.get("vram"))]
+    return sum(part or 0 for part in parts) or None
+
+
+def claim_of_instance(instance: t.Any) -> t.Optional[int]:
+    """The bytes that an instance claims on all its workers, in the schema of 0.6 or of 0.7."""
+    claims = [mapping(instance).get("computed_resource_claim")]
+    claims += [part.get("computed_resource_claim") for part in other_workers(instance)]
+    total = 0
+    for claim in map(mapping, claims):
+        sizes = [claim.get("ram"), *mapping(claim.get("vram")).values()]
+        total += sum(whole(size) or 0 for size in sizes)
+    return total or None
+
+
+def other_workers(instance: t.Any) -> t.List[t.Mapping[str, t.Any]]:
+    """The parts of an instance on workers besides its main one: rpc_servers (0.6) or subordinate_workers (0.7)."""
+    servers = mapping(mapping(instance).get("distributed_servers"))
+    parts = servers.get("rpc_servers") or servers.get("subordinate_workers")
+    return [mapping(part) for part in parts] if isinstance(parts, list) else []
+
+
+def of_model(
+    model: t.Any,
+    gpustack_version: t.Optional[str],
+    claim_bytes: t.Optional[int] = None,
+    weights_bytes: t.Optional[int] = None,
+) -> Need:
+    """The need of a model as GPUStack's API names its fields, from what the server claims for it and the size of its weights.
+
+    weights_bytes: if not given, what llama-box told when the model ran last (meta.size). A claim below the weights leaves them out
+    whatever the parameters say now: they were others when it was made.
+    """
+    fields = mapping(model)
+    weights = whole(weights_bytes) or whole(mapping(fields.get("meta")).get("size"))
+    claim = whole(claim_bytes)
+    assumes_mmap = mmap_parameters.estimator_assumes_mmap(fields.get("backend_parameters"), gpustack_version)
+    is_too_small = claim is not None and weights is not None and claim < weights
+    return of_claim(claim, weights, assumes_mmap or is_too_small)
