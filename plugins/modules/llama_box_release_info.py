@@ -200,10 +200,10 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.download import DownloadOptions
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.lock_maker import Archives, make_lock
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.release_lock import Archives, make_lock
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import urls
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, GpustackError
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.lock_request import wanted
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release_lock_request import wanted
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import GITHUB, Lock, parse_lock
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {

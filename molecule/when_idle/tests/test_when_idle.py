@@ -14,4 +14,5 @@ if t.TYPE_CHECKING:
 
 
 def test_the_rpc_server_is_the_release_after_one_more_start(host: Host) -> None:
-    seen.assert_llama_box(host, "v0.0.139", "linux-amd64-avx2", starts=2)
+    build = "darwin-arm64-metal" if host.backend.get_hostname() == "mac" else "linux-amd64-avx2"
+    seen.assert_llama_box(host, "v0.0.139", build, starts=2)

@@ -21,8 +21,8 @@ import urllib.error
 import urllib.parse
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.disk_space import check_room
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.room import check_room
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import urls
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, HostError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import LARGEST_ARCHIVE_BYTES

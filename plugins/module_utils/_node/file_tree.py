@@ -18,7 +18,6 @@ import hashlib
 import os
 import typing as t
 
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.mirror import ABSENT, FOLDER, is_mirrored, kind_of, mirror
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import as_host_error
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.regular_file import make_file, pieces_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.swap import put_in_place, take_away
@@ -29,6 +28,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.temporar
     temporary_name,
     whole_mode,
 )
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.tree_links import ABSENT, FOLDER, is_mirrored, kind_of, mirror
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 
 

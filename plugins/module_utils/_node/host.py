@@ -21,8 +21,8 @@ import typing as t
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import file_tree, regular_file, swap
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.atomic_file import replace_file
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.http_status import http_status
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.lock import hold
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import as_host_error
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.run_lock import hold
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
     CommandMissingError,
     CommandTimeoutError,

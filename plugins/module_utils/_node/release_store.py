@@ -18,9 +18,9 @@ import re
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.archive import open_archive, verify_archive, verify_file
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.disk_space import check_room
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.download import DownloadOptions, download
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.room import check_room
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.trial import try_program
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import archive_listing, builds, urls
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, GpustackError, HostError

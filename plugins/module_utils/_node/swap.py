@@ -18,9 +18,9 @@ import os
 import shutil
 import stat
 
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.mirror import ABSENT, FOLDER, kind_of, mirror
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import as_host_error
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.temporary import aside_name, discard, flush_folder, temporary_name
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.tree_links import ABSENT, FOLDER, kind_of, mirror
 
 _AT_FDCWD = -100
 # RENAME_EXCHANGE of renameat2(2) and RENAME_SWAP of renamex_np(2) have the same value.

@@ -57,7 +57,7 @@ class Release:
     @property
     def repair(self) -> str:
         """What to do where the lock is wrong about this release."""
-        return _repair(f"{self.version}/{self.build}")
+        return _repair(_take_out(f"{self.version}/{self.build}"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,22 +120,22 @@ def parse_lock(data: t.Any, name: str = "lock") -> Lock:
     Raises BadInputError that names the place of the mistake, and what to do about it.
     """
     found: t.List[Release] = []
-    entry = ""
+    cure = "remove it"
     try:
         content = _mapping(data, keys=("format", "releases"))
         if content["format"] != _FORMAT or isinstance(content["format"], bool):
             raise _mistake("format", f"is {content['format']!r}, and this release of the collection knows {_FORMAT} only")
         for version, of_version in _mapping(content["releases"], "releases").items():
-            entry, where = str(version), f"releases.{version}"
+            cure, where = _take_out(str(version)), f"releases.{version}"
             if not builds.is_version(version):
                 raise _mistake(where, "is not a version such as v0.0.139")
             for build, fields in _mapping(of_version, where).items():
-                entry = f"{version}/{build}"
+                cure = _take_out(f"{version}/{build}")
                 if not builds.is_build(build):
                     raise _mistake(f"{where}.{build}", "is not a build such as darwin-arm64-metal")
                 found.append(_parse_release(version, build, fields, f"{where}.{build}"))
     except _MistakeError as exc:
-        raise BadInputError(f"{name}: {exc}; {_repair(entry)}") from None
+        raise BadInputError(f"{name}: {exc}; {_repair(cure)}") from None
     return Lock().with_releases(found)
 
 
@@ -202,10 +202,13 @@ def _mistake(where: str, problem: str) -> _MistakeError:
     return _MistakeError(f"{where or 'its content'} {problem}")
 
 
-def _repair(entry: str) -> str:
-    """That playbook keeps the entries that are there, so a wrong one has to go first. entry: "" for the whole lock."""
-    what = f"take out the entry {entry}" if entry else "remove it"
-    return f"restore the lock from version control, or {what} and run the playbook metalfleet.gpustack.lock again"
+def _take_out(entry: str) -> str:
+    return f"take out the entry {entry}"
+
+
+def _repair(cure: str) -> str:
+    """That playbook keeps the entries that are there, so what is wrong has to go first."""
+    return f"restore the lock from version control, or {cure} and run the playbook metalfleet.gpustack.lock again"
 
 
 def _listed(words: t.Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.download
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import builds
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.lock_request import Wanted, consequence
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release_lock_request import Wanted, consequence
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import Lock, Release, places_in_folder, release_url
 
 

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import lock_request
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import release_lock_request
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.lock_request import Wanted
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release_lock_request import Wanted
 
 
 def test_wants_each_version_for_each_platform_once():
-    found = lock_request.wanted(
+    found = release_lock_request.wanted(
         ["v0.0.139", "v0.0.171", "v0.0.139"], ["darwin-arm64-metal", "linux-amd64-avx2", "darwin-arm64-metal"], ["linux-amd64-hip-6.2"]
     )
     assert found == (
@@ -25,7 +25,7 @@ def test_wants_each_version_for_each_platform_once():
 
 
 def test_builds_of_their_own_names_will_do():
-    found = lock_request.wanted(["v0.0.171"], [], ["dl-darwin-arm64-metal"])
+    found = release_lock_request.wanted(["v0.0.171"], [], ["dl-darwin-arm64-metal"])
     assert found == (Wanted("v0.0.171", "dl-darwin-arm64-metal", ("dl-darwin-arm64-metal",)),)
 
 
@@ -46,10 +46,10 @@ def test_builds_of_their_own_names_will_do():
 )
 def test_refuses_what_cannot_be_wanted(versions, platforms, builds, message):
     with pytest.raises(BadInputError) as caught:
-        lock_request.wanted(versions, platforms, builds)
+        release_lock_request.wanted(versions, platforms, builds)
     assert str(caught.value) == message
 
 
 def test_says_who_lacks_a_build():
-    assert lock_request.consequence("dl-darwin-arm64-metal") == "GPUStack 0.7"
-    assert lock_request.consequence("darwin-arm64-metal") == "GPUStack 0.6, and 0.7 with GPUSTACK_DISABLE_DYNAMIC_LINK_LLAMA_BOX,"
+    assert release_lock_request.consequence("dl-darwin-arm64-metal") == "GPUStack 0.7"
+    assert release_lock_request.consequence("darwin-arm64-metal") == "GPUStack 0.6, and 0.7 with GPUSTACK_DISABLE_DYNAMIC_LINK_LLAMA_BOX,"

@@ -16,7 +16,7 @@ import types
 import typing as t
 
 import pytest
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import mirror as mirrors
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import tree_links
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.file_tree import (
     remove,
     restore,
@@ -286,5 +286,5 @@ def test_a_link_planted_after_the_look_is_not_followed(place: pathlib.Path, monk
 def test_kinds(place: pathlib.Path) -> None:
     for kind in KINDS:
         plant(place / kind, kind)
-        assert mirrors.kind_of(str(place / kind)) == kind
-    assert mirrors.kind_of(str(place / "file" / "below")) == "absent"
+        assert tree_links.kind_of(str(place / kind)) == kind
+    assert tree_links.kind_of(str(place / "file" / "below")) == "absent"
