@@ -4,8 +4,10 @@
 """Make a layer for disposable hosts that holds the real GPUStack from PyPI, and print its folder: package.py VERSION [mac|linux]
 
 The layer has what `pipx install gpustack` leaves in the home of the user admin of a Mac, or of root on Linux. Its packages are
-those for the Python 3.11 of the hosts' Debian, whatever Python runs this program. `package.py tools` makes and prints the layer
-with our stand-ins for the programs that GPUStack downloads; install_gpustack.py puts them in their places.
+those for the Python 3.11 of the hosts' Debian, whatever Python runs this program. With a third argument, `upgrade`, it lies beside
+another version, in a virtual environment that has the version in its name, and nothing leads to it yet (install_gpustack.py upgrade).
+`package.py tools` makes and prints the layer with our stand-ins for the programs that GPUStack downloads, which install_gpustack.py
+puts in their places, and with models that they serve.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / ".cache" / "gpustack"
@@ -37,6 +40,9 @@ DARWIN = HERE / "gpustack_sees_darwin.py"
 TOOLS = HERE / "tools"
 # Those that GPUStack 0.6.0, 0.6.2 and 0.7.1 bring by themselves, and two to pin: one from before and one from after 0.0.156.
 LLAMA_BOX_VERSIONS = ("v0.0.136", "v0.0.139", "v0.0.154", "v0.0.168", "v0.0.171")
+# A prebuilt llama.cpp for the Python 3.11 of the hosts, and what writes models for it.
+ENGINE, WRITER = "xllamacpp==2026.10.11549", "gguf==0.19.0"
+FOR_HOSTS = ("--python-version", "3.11", "--implementation", "cp", "--only-binary=:all:")
 
 
 def download(version: str) -> pathlib.Path:
@@ -46,34 +52,34 @@ def download(version: str) -> pathlib.Path:
         return packages
     print(f"installing gpustack {version} from PyPI, about a minute", file=sys.stderr)
     unfinished = _unfinished(packages)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts", "--no-compile"]
-    command += ["--target", str(unfinished), "--python-version", "3.11", "--implementation", "cp", "--only-binary=:all:"]
     # GPUStack imports cachetools without declaring it.
-    subprocess.run([*command, f"gpustack=={version}", "cachetools"], check=True, stdout=sys.stderr)
+    _install(unfinished, *FOR_HOSTS, f"gpustack=={version}", "cachetools")
     shutil.rmtree(unfinished / "bin", ignore_errors=True)
     unfinished.rename(packages)
     return packages
 
 
-def gpustack(version: str, kind: str) -> pathlib.Path:
-    """The layer of a version for a kind of host."""
-    layer = CACHE / f"{kind}-{version}-{_digest(pathlib.Path(__file__), DARWIN)}"
+def gpustack(version: str, kind: str, beside: bool) -> pathlib.Path:
+    """The layer of a version for a kind of host. beside: for an upgrade."""
+    layer = CACHE / f"{kind}-{version}{'-upgrade' if beside else ''}-{_digest(pathlib.Path(__file__), DARWIN)}"
     if layer.is_dir():
         return layer
     packages = download(version)
     unfinished = _unfinished(layer)
-    venv = unfinished / VENVS[kind].relative_to("/")
+    place = VENVS[kind].with_name(f"gpustack-{version}") if beside else VENVS[kind]
+    venv = unfinished / place.relative_to("/")
     (venv / SITE_PACKAGES).parent.mkdir(parents=True)
     subprocess.run(["cp", "-al", str(packages), str(venv / SITE_PACKAGES)], check=True)
     (venv / "bin").mkdir()
     (venv / "bin/python").symlink_to("/usr/bin/python3")
     (venv / "pyvenv.cfg").write_text(CONFIGURATION)
-    (venv / "bin/gpustack").write_text(PROGRAM.replace("@VENV@", str(VENVS[kind])))
+    (venv / "bin/gpustack").write_text(PROGRAM.replace("@VENV@", str(place)))
     (venv / "bin/gpustack").chmod(0o755)
-    # What `which gpustack` finds, and install.sh puts in the service, is pipx's link.
-    links = venv.parents[2] / "bin"
-    links.mkdir()
-    (links / "gpustack").symlink_to(VENVS[kind] / "bin/gpustack")
+    if not beside:
+        # What `which gpustack` finds, and install.sh puts in the service, is pipx's link.
+        links = venv.parents[2] / "bin"
+        links.mkdir()
+        (links / "gpustack").symlink_to(place / "bin/gpustack")
     if kind == "mac":
         shutil.copy(DARWIN, venv / SITE_PACKAGES)
         (venv / SITE_PACKAGES / f"{DARWIN.stem}.pth").write_text(f"import {DARWIN.stem}\n")
@@ -82,22 +88,34 @@ def gpustack(version: str, kind: str) -> pathlib.Path:
 
 
 def tools() -> pathlib.Path:
-    """The layer of our stand-ins, in /opt/gpustack-tools."""
+    """The layer of our stand-ins, in /opt/gpustack-tools, and of the models that they serve, in /var/lib/models."""
     layer = CACHE / f"tools-{_digest(pathlib.Path(__file__), *TOOLS.iterdir())}"
     if layer.is_dir():
         return layer
     unfinished = _unfinished(layer)
     folder = unfinished / "opt/gpustack-tools"
     folder.mkdir(parents=True)
-    for name in ("gguf-parser", "fastfetch"):
+    for name in ("gguf-parser", "fastfetch", "serve_model.py"):
         shutil.copy(TOOLS / name, folder)
         (folder / name).chmod(0o755)
+    _install(folder / "xllamacpp", *FOR_HOSTS, "--no-deps", ENGINE)
+    models = unfinished / "var/lib/models"
+    models.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as writer:
+        _install(pathlib.Path(writer), WRITER)
+        subprocess.run([sys.executable, str(TOOLS / "make_models.py"), str(models)], check=True, env={**os.environ, "PYTHONPATH": writer})
     for version in LLAMA_BOX_VERSIONS:
         # Static: this machine's C library may be newer than that of the hosts.
         command = ["cc", "-static", "-O2", "-Wall", "-Werror", f'-DVERSION="{version}"', "-o", str(folder / f"llama-box-{version}")]
         subprocess.run([*command, str(TOOLS / "llama_box.c")], check=True, stdout=sys.stderr)
     unfinished.rename(layer)
     return layer
+
+
+def _install(folder: pathlib.Path, *what: str) -> None:
+    """Put packages of PyPI into a folder."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts", "--no-compile"]
+    subprocess.run([*command, "--target", str(folder), *what], check=True, stdout=sys.stderr)
 
 
 def _unfinished(folder: pathlib.Path) -> pathlib.Path:
@@ -112,12 +130,12 @@ def _digest(*sources: pathlib.Path) -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()[:12]
 
 
-def make(what: str, kind: str = "mac") -> pathlib.Path:
-    """The layer of a version of GPUStack, or "tools"; one at a time on this machine."""
+def make(what: str, kind: str = "mac", how: str = "") -> pathlib.Path:
+    """The layer of a version of GPUStack, or "tools"; one at a time on this machine. how: "upgrade" or nothing."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return tools() if what == "tools" else gpustack(what, kind)
+        return tools() if what == "tools" else gpustack(what, kind, how == "upgrade")
 
 
 if __name__ == "__main__":
