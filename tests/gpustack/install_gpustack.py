@@ -5,7 +5,7 @@
 
 install   Set the real GPUStack up as a service as install.sh does and wait until it is up, a worker until its RPC server runs and the
           server knows of it. --role: server and worker in one (both), or one of them.
-look      What runs and what lies where.
+look      What runs and what lies where. engines: only the llama-boxes that serve models, with what GPUStack handed to them.
 wait      The same, once the RPC server runs.
 replace   Put another llama-box in the place of the builtin one, by plain operations on files.
 record    Write a version of the builtin llama-box into GPUStack's versions.json.
@@ -59,7 +59,7 @@ PASSWORD, TOKEN = "Secret#12345", "token-of-the-workers"
 # BUILTIN_LLAMA_BOX_VERSION and BUILTIN_GGUF_PARSER_VERSION in gpustack/worker/tools_manager.py.
 LLAMA_BOX = {"0.6.0": "v0.0.136", "0.6.2": "v0.0.154", "0.7.1": "v0.0.171"}
 GGUF_PARSER = {"0.6.0": "v0.14.1", "0.6.2": "v0.19.0", "0.7.1": "v0.22.1"}
-GPUS = {
+GPUS: dict[str, dict[str, t.Any]] = {
     # 384 GiB: three quarters of the memory of 512.
     "apple": {"name": "Apple M3 Ultra", "vendor": "Apple", "index": 0, "memory": {"total": 384 << 30, "is_unified_memory": True}},
     "nvidia": {"name": "NVIDIA L40S", "vendor": "NVIDIA", "index": 0, "memory": {"total": 48 << 30, "is_unified_memory": False}},
@@ -156,16 +156,18 @@ def role() -> str:
 def configure(arguments: argparse.Namespace) -> None:
     """The config.yaml, for a machine that reaches no internet."""
     gpu = arguments.gpu
-    memory = 512 << 30 if gpu == "apple" else 64 << 30
+    memory = arguments.memory_gib or (512 if gpu == "apple" else 64)
     kernel = {"name": "Darwin" if MAC else "Linux", "release": os.uname().release, "version": os.uname().version, "architecture": ""}
     resources: dict[str, t.Any] = {
         "cpu": {"total": 32},
-        "memory": {"total": memory, "is_unified_memory": gpu == "apple"},
+        "memory": {"total": memory << 30, "is_unified_memory": gpu == "apple"},
         "os": {"name": "macOS", "version": "15.5"} if MAC else {"name": "Debian", "version": "12"},
         "kernel": kernel,
     }
     if gpu != "none":
-        resources["gpu_devices"] = [GPUS[gpu]]
+        own = GPUS[gpu]["memory"]
+        total = arguments.gpu_memory_gib << 30 if arguments.gpu_memory_gib else own["total"]
+        resources["gpu_devices"] = [{**GPUS[gpu], "memory": {**own, "total": total}}]
     server = {
         "bootstrap_password": PASSWORD,
         "disable_update_check": True,
@@ -183,7 +185,7 @@ def configure(arguments: argparse.Namespace) -> None:
     # JSON is YAML.
     write(CONFIG, json.dumps(content, indent=2))
     write(CATALOG, "[]\n")
-    write(ENVIRONMENT, "HF_HUB_OFFLINE=1\n")
+    write(ENVIRONMENT, "".join(f"{line}\n" for line in ["HF_HUB_OFFLINE=1", *arguments.variable]))
 
 
 def install_service() -> None:
@@ -337,6 +339,18 @@ def look() -> dict[str, t.Any]:
     }
 
 
+def engines() -> dict[str, t.Any]:
+    """By the alias of the model: program, arguments and environment, as the kernel has them."""
+    found = {}
+    for process in processes():
+        if program_of(process) == process["exe"] and "--alias" in process["argv"]:
+            pairs = (PROCESSES / str(process["pid"]) / "environ").read_bytes().decode().split("\0")
+            environment = dict(pair.split("=", 1) for pair in pairs if pair.startswith(("GGML_", "LLAMA_BOX_", "METALFLEET_")))
+            alias = process["argv"][process["argv"].index("--alias") + 1]
+            found[alias] = {"pid": process["pid"], "exe": process["exe"], "argv": process["argv"], "environment": environment}
+    return found
+
+
 def is_up(seen: dict[str, t.Any], other_than: t.Collection[int], rpc: bool) -> bool:
     """Whether server and worker answer and RPC servers run that are none of those."""
     if set(seen["healthz"].values()) != {200}:
@@ -479,7 +493,7 @@ def main() -> None:
     os.umask(0o022)
     parser = argparse.ArgumentParser(description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    for name in ("look", "wait", "mirror", "kill"):
+    for name in ("look", "engines", "wait", "mirror", "kill"):
         actions.add_parser(name)
     for name in ("replace", "record", "upgrade"):
         actions.add_parser(name).add_argument("version")
@@ -490,6 +504,9 @@ def main() -> None:
     of_install.add_argument("--role", choices=sorted(PORTS), default="both")
     for name in ("--server-url", "--worker-name", "--worker-ip"):
         of_install.add_argument(name)
+    for name in ("--memory-gib", "--gpu-memory-gib"):
+        of_install.add_argument(name, type=int)
+    of_install.add_argument("--variable", action="append", default=[], metavar="NAME=VALUE", help="of the service's environment")
     arguments = parser.parse_args()
     if arguments.action == "mirror":
         mirror()
@@ -500,7 +517,7 @@ def main() -> None:
     elif arguments.action in ("replace", "record", "upgrade"):
         seen = {"replace": replace, "record": record, "upgrade": upgrade}[arguments.action](arguments.version)
     else:
-        seen = {"look": look, "wait": wait, "kill": kill}[arguments.action]()
+        seen = {"look": look, "engines": engines, "wait": wait, "kill": kill}[arguments.action]()
     print(json.dumps(seen))
 
 

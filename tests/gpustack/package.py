@@ -19,7 +19,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / ".cache" / "gpustack"
@@ -40,23 +39,40 @@ DARWIN = HERE / "gpustack_sees_darwin.py"
 TOOLS = HERE / "tools"
 # Those that GPUStack 0.6.0, 0.6.2 and 0.7.1 bring by themselves, and two to pin: one from before and one from after 0.0.156.
 LLAMA_BOX_VERSIONS = ("v0.0.136", "v0.0.139", "v0.0.154", "v0.0.168", "v0.0.171")
-# A prebuilt llama.cpp for the Python 3.11 of the hosts, and what writes models for it.
-ENGINE, WRITER = "xllamacpp==2026.10.11549", "gguf==0.19.0"
+# A prebuilt llama.cpp for the Python 3.11 of the hosts.
+ENGINE = "xllamacpp==2026.10.11549"
+IMPORTED = "import gpustack.main, gpustack.server.server, gpustack.worker.worker"
 FOR_HOSTS = ("--python-version", "3.11", "--implementation", "cp", "--only-binary=:all:")
 
 
-def download(version: str) -> pathlib.Path:
-    """The packages of a version. Hosts never write in them, as they are below overlays; so layers share them by hard links."""
-    packages = CACHE / "packages" / version
+def download(*what: str) -> pathlib.Path:
+    """Packages of PyPI, the first of them with its version. Hosts never write in them, as they are below overlays; so layers share
+    them by hard links.
+    """
+    packages = CACHE / "packages" / what[0]
     if packages.is_dir():
         return packages
-    print(f"installing gpustack {version} from PyPI, about a minute", file=sys.stderr)
+    print(f"installing {what[0]} from PyPI, about a minute", file=sys.stderr)
     unfinished = _unfinished(packages)
-    # GPUStack imports cachetools without declaring it.
-    _install(unfinished, *FOR_HOSTS, f"gpustack=={version}", "cachetools")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts", "--no-compile"]
+    subprocess.run([*command, "--target", str(unfinished), *FOR_HOSTS, *what], check=True, stdout=sys.stderr)
     shutil.rmtree(unfinished / "bin", ignore_errors=True)
+    if what[0].startswith("gpustack=="):
+        _compile(unfinished)
     unfinished.rename(packages)
     return packages
+
+
+def _compile(packages: pathlib.Path) -> None:
+    """What GPUStack imports, by the Python of the hosts' Debian, which runs anywhere with its own loader.
+
+    pipx, too, compiles what it installs; otherwise every new host would spend some seconds of processor time on it.
+    """
+    image = subprocess.run([str(HERE.parent / "hosts/hosts"), "image"], check=True, text=True, stdout=subprocess.PIPE).stdout
+    base = image.splitlines()[0]
+    libraries = f"{base}/lib/x86_64-linux-gnu:{base}/usr/lib/x86_64-linux-gnu"
+    command = [f"{base}/lib64/ld-linux-x86-64.so.2", "--library-path", libraries, f"{base}/usr/bin/python3.11", "-c", IMPORTED]
+    subprocess.run(command, check=True, stdout=sys.stderr, env={"PYTHONHOME": f"{base}/usr", "PYTHONPATH": str(packages)})
 
 
 def gpustack(version: str, kind: str, beside: bool) -> pathlib.Path:
@@ -64,7 +80,8 @@ def gpustack(version: str, kind: str, beside: bool) -> pathlib.Path:
     layer = CACHE / f"{kind}-{version}{'-upgrade' if beside else ''}-{_digest(pathlib.Path(__file__), DARWIN)}"
     if layer.is_dir():
         return layer
-    packages = download(version)
+    # GPUStack imports cachetools without declaring it.
+    packages = download(f"gpustack=={version}", "cachetools")
     unfinished = _unfinished(layer)
     place = VENVS[kind].with_name(f"gpustack-{version}") if beside else VENVS[kind]
     venv = unfinished / place.relative_to("/")
@@ -89,7 +106,7 @@ def gpustack(version: str, kind: str, beside: bool) -> pathlib.Path:
 
 def tools() -> pathlib.Path:
     """The layer of our stand-ins, in /opt/gpustack-tools, and of the models that they serve, in /var/lib/models."""
-    layer = CACHE / f"tools-{_digest(pathlib.Path(__file__), *TOOLS.iterdir())}"
+    layer = CACHE / f"tools-{_digest(pathlib.Path(__file__), *(path for path in TOOLS.iterdir() if path.is_file()))}"
     if layer.is_dir():
         return layer
     unfinished = _unfinished(layer)
@@ -98,24 +115,16 @@ def tools() -> pathlib.Path:
     for name in ("gguf-parser", "fastfetch", "serve_model.py"):
         shutil.copy(TOOLS / name, folder)
         (folder / name).chmod(0o755)
-    _install(folder / "xllamacpp", *FOR_HOSTS, "--no-deps", ENGINE)
+    subprocess.run(["cp", "-al", str(download(ENGINE)), str(folder / "xllamacpp")], check=True)
     models = unfinished / "var/lib/models"
     models.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as writer:
-        _install(pathlib.Path(writer), WRITER)
-        subprocess.run([sys.executable, str(TOOLS / "make_models.py"), str(models)], check=True, env={**os.environ, "PYTHONPATH": writer})
+    subprocess.run([sys.executable, str(TOOLS / "tiny_models.py"), str(models)], check=True)
     for version in LLAMA_BOX_VERSIONS:
         # Static: this machine's C library may be newer than that of the hosts.
         command = ["cc", "-static", "-O2", "-Wall", "-Werror", f'-DVERSION="{version}"', "-o", str(folder / f"llama-box-{version}")]
         subprocess.run([*command, str(TOOLS / "llama_box.c")], check=True, stdout=sys.stderr)
     unfinished.rename(layer)
     return layer
-
-
-def _install(folder: pathlib.Path, *what: str) -> None:
-    """Put packages of PyPI into a folder."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts", "--no-compile"]
-    subprocess.run([*command, "--target", str(folder), *what], check=True, stdout=sys.stderr)
 
 
 def _unfinished(folder: pathlib.Path) -> pathlib.Path:

@@ -9,7 +9,7 @@ in llama-box; it is what llama.cpp really does, and /props proves it from the pr
 What is declared and not real:
 * LLAMA_BOX_TPS=mmap=4 makes answers come at 4 tokens per second where mmap is on. A tiny model is fast in either way, a large one on
   Metal is not (gpustack#1907); whoever shows such figures has to say so.
-* LLAMA_BOX_SILENT=empty answers without a token, LLAMA_BOX_SILENT=mute not at all.
+* LLAMA_BOX_SILENT=empty answers without a token, a vector or a score; LLAMA_BOX_SILENT=mute not at all.
 * the size of the weights, from MODEL.gguf.json, as llama-box would tell it in /v1/models.
 """
 
@@ -57,6 +57,16 @@ def declared(path: str) -> Json:
         return {}
 
 
+def architecture(path: str) -> str:
+    """The first thing in the metadata of a GGUF file; "" where the file is none."""
+    with open(path, "rb") as file:
+        head = file.read(1024)
+    # Magic, version, two counts; the length of the key and the key; the type of the value, its length and the value.
+    if not head.startswith(b"GGUF") or head[32:52] != b"general.architecture":
+        return ""
+    return head[64 : 64 + int.from_bytes(head[56:64], "little")].decode()
+
+
 class Engine:
     """llama.cpp with the model."""
 
@@ -81,7 +91,12 @@ class Engine:
         parameters.verbosity = 1
         # Its own server is on any port of the loopback interface; we answer in front of it.
         parameters.port = 0
-        self.context = parameters.n_ctx
+        if architecture(self.path) == "bert":
+            # GPUStack passes --embeddings to every model, with which llama.cpp's server would not chat.
+            parameters.embedding = True
+            pooling = xllamacpp.llama_pooling_type
+            parameters.pooling_type = pooling.LLAMA_POOLING_TYPE_RANK if self.rerank else pooling.LLAMA_POOLING_TYPE_MEAN
+        self.context, self.slots = parameters.n_ctx, parameters.n_parallel
         self.server = xllamacpp.Server(parameters)
 
     def is_mapped(self) -> bool:
@@ -155,7 +170,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/health":
             self.send({"status": "ok"})
         elif path == "/v1/models":
-            meta = {"n_ctx": engine.context, "n_ctx_train": 8192, "n_params": engine.weights_bytes() // 4, "size": engine.weights_bytes()}
+            meta = {"n_ctx": engine.context, "n_ctx_train": 8192, "n_slot": engine.slots}
+            meta |= {"n_params": engine.weights_bytes() // 4, "size": engine.weights_bytes()}
             one = {"id": engine.alias, "object": "model", "created": self.started, "owned_by": "llama-box", "meta": meta}
             self.send({"object": "list", "data": [one]})
         elif path == "/props":
@@ -188,7 +204,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         tokens = said.get("usage", {}).get("completion_tokens", 0)
         if empty:
             for choice in said.get("choices", ()):
-                choice.update({"message": {"role": "assistant", "content": ""}})
+                choice.update({"text": ""} if "text" in choice else {"message": {"role": "assistant", "content": ""}})
+            said.update({part: [] for part in ("data", "results") if part in said})
         if per_second:
             time.sleep(max(0.0, tokens / per_second - (time.monotonic() - begin)))
         self.send(said, said["error"].get("code", 500) if "error" in said else 200)
