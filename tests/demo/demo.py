@@ -244,7 +244,7 @@ class Demo:
         say(f"The same fleet, upgraded to GPUStack {NEW_GPUSTACK} (the demo does that), and the selection of GPUs taken back")
         self.on(SERVER, "tests/gpustack/install_gpustack.py", "upgrade", NEW_GPUSTACK)
         self.on_all("tests/gpustack/install_gpustack.py", "upgrade", NEW_GPUSTACK)
-        self.write_group_vars(BUILTIN_OF_NEW, f"gpustack_models:\n  - name: {MODEL}\n    gpu_ids: []\n")
+        self.write_group_vars(BUILTIN_OF_NEW, f"gpustack_models_list:\n  - name: {MODEL}\n    gpu_ids: []\n")
         self.play("--diff", "metalfleet.gpustack.site", "--diff")
         placed, engine, row = self.look_at_model()
         require(placed["version"] == NEW_GPUSTACK and not placed["gpu_ids"], "the selection of GPUs is still there")
@@ -259,9 +259,7 @@ class Demo:
         say("gpustack#1907, before and after, read from the server and from the process that serves the model")
         print_table(["before", "after", f"after, on {NEW_GPUSTACK}"], rows)
         print("Declared: the Macs are simulated. llama-box is a stand-in around a real llama.cpp with a tiny model, throttled to")
-        print(
-            f"to {SLOW:g} tokens/s where mmap is on; its 664 GiB stand in a file beside it. GPUStack, its scheduler and its claims are real."
-        )
+        print(f"{SLOW:g} tokens/s where mmap is on; its 664 GiB stand in a file beside it. GPUStack, its scheduler and claims are real.")
 
 
 def main() -> int:

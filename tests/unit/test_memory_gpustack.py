@@ -15,7 +15,8 @@ import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.instance_age import command_line, runs_with
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_model import parse_model
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.connection import Connection
-from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import PASSWORD, MemoryGpustack, MemoryTransport, failing
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import PASSWORD, MemoryGpustack, MemoryTransport
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_world import failing
 
 SPEC = {"name": "tiny", "source": "local_path", "local_path": "/lab/models/tiny.gguf", "backend": "llama-box"}
 FORM = {

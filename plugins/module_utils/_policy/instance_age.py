@@ -63,7 +63,8 @@ def _process(instance: Instance) -> str:
 
 def is_marked(model: Model, instance: Instance) -> bool:
     """Whether an instance runs since before the collection changed the parameters of its model last."""
-    return _process(instance) in (model.env or {}).get(MARK, "").split(" ")
+    mark = (model.env or {}).get(MARK)
+    return mark is not None and _process(instance) in mark.split()
 
 
 def suspects(model: Model, instances: t.Sequence[Instance]) -> t.List[Instance]:
@@ -85,8 +86,10 @@ def _changed_since(model: Model, instances: t.Sequence[Instance]) -> bool:
 
 def _seconds(text: t.Optional[str]) -> t.Optional[float]:
     """A time of the API, 2026-11-22T11:25:14Z, in seconds."""
+    if text is None:
+        return None
     try:
-        return datetime.datetime.fromisoformat((text or "").replace("Z", "+00:00")).timestamp()
+        return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
     except ValueError:
         return None
 
@@ -108,15 +111,14 @@ def runs_with(arguments: t.Sequence[str], model: Model) -> bool:
 
 def _pattern(parameters: t.Iterable[str]) -> str:
     """What GPUStack makes of parameters: each is cut at its first "=" (worker/backends/llama_box.py)."""
-    pattern, before = "", ""
-    for parameter in parameters:
-        name, equals, value = parameter.partition("=")
-        for argument in (name, value) if equals else (name,):
-            text = argument
-            if before == _MMPROJ and not argument.startswith("/"):
-                # It is put behind the folder of the model's file, which differs between workers, too (normalize_mmproj_path).
-                text = f"{_DATA_DIR}/{pathlib.PurePosixPath(argument)}"
-            # In a log, a value with spaces looks like several.
-            pattern += "".join(" " + _ANY_PATH.join(map(re.escape, word.split(_DATA_DIR))) for word in text.split())
-            before = argument
+    cuts = [parameter.partition("=") for parameter in parameters]
+    arguments = [argument for name, equals, value in cuts for argument in ((name, value) if equals else (name,))]
+    pattern = ""
+    for index, argument in enumerate(arguments):
+        text = argument
+        if arguments[:index][-1:] == [_MMPROJ] and not argument.startswith("/"):
+            # It is put behind the folder of the model's file, which differs between workers, too (normalize_mmproj_path).
+            text = f"{_DATA_DIR}/{pathlib.PurePosixPath(argument)}"
+        # In a log, a value with spaces looks like several.
+        pattern += "".join(" " + _ANY_PATH.join(map(re.escape, word.split(_DATA_DIR))) for word in text.split())
     return pattern

@@ -115,17 +115,16 @@ def plan_model(
     governed = serving_backend(after) == LLAMA_BOX
     known = Known(wanted.labels, claim_bytes, wanted.weights_bytes) if wanted is not None else Known(claim_bytes=claim_bytes)
     warnings: t.List[str] = []
-    if governed:
+    if governed and rules.spread_on_060 and "gpu_selector" not in asked:
         facts = facts_of(after, instances, rules.around.gpustack_version, known)
-        if rules.spread_on_060 and "gpu_selector" not in asked:
-            spread = model_spread.choose(facts, rules.around.workers, rules.around.gpustack_version)
-            warnings += [spread.warning] if spread.warning else []
-            if spread.gpu_ids:
-                after["gpu_selector"] = {"gpu_ids": list(spread.gpu_ids)}
+        spread = model_spread.choose(facts, rules.around.workers, rules.around.gpustack_version)
+        warnings = [spread.warning] if spread.warning else []
+        if spread.gpu_ids:
+            after["gpu_selector"] = {"gpu_ids": list(spread.gpu_ids)}
     decision = decide_for(after, instances, rules.around, known)
     warnings += [*decision.warnings, *([f"the model {name}: {decision.risk}"] if decision.risk else [])]
     if governed:
-        facts = facts_of(after, instances, rules.around.gpustack_version, known)
+        facts = mmap_facts.model_from_api(after)
         workers = eligible(facts, rules.around.workers)
         _refuse_mmap(name, asked, decision)
         after["backend_parameters"] = mmap_parameters.with_flag(after.get("backend_parameters"), decision.flag, decision.extra)
@@ -146,7 +145,7 @@ def plan_model(
 def _refuse_mmap(name: str, asked: t.Mapping[str, t.Any], decision: mmap.Decision) -> None:
     """Mmap comes by an override only. A --mmap that is found on a model is drift, one that is asked for is a contradiction."""
     parameters = asked.get("backend_parameters")
-    if decision.flag == mmap_parameters.NO_MMAP and parameters and mmap_parameters.engine_uses_mmap(parameters, None):
+    if decision.flag == mmap_parameters.NO_MMAP and mmap_parameters.engine_uses_mmap(parameters, None):
         raise BadInputError(
             f"backend_parameters of the model {name} ask for mmap, and the rule {decision.rule} says {decision.flag}: {decision.reason}; "
             "take --mmap out, or write an override with a reason (docs/mmap.md)"
@@ -185,8 +184,8 @@ def _is_filled_in(field: str, before: t.Mapping[str, t.Any], after: t.Mapping[st
         return not after["categories"]
     if field == "worker_selector":
         # server/controllers.py, set_default_worker_selector.
-        selectors = (after["worker_selector"], _plain("gpu_selector", after.get("gpu_selector")))
-        return serving_backend(after) == "vllm" and not any(selectors) and before["worker_selector"] == {"os": "linux"}
+        has_selector = bool(after["worker_selector"] or after.get("gpu_selector"))
+        return serving_backend(after) == "vllm" and not has_selector and before["worker_selector"] == {"os": "linux"}
     return False
 
 

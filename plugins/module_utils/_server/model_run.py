@@ -173,7 +173,8 @@ class Run:
             job.changed = bool(job.sent)
 
     def _instances(self, job: Job) -> t.List[Instance]:
-        return [one for one in api.read_instances(self._client, (), _id_of(job.model)) if one.model_name == job.model.name]
+        # They keep the name that their model had when they were made (server/controllers.py, sync_replicas).
+        return list(api.read_instances(self._client, (), _id_of(job.model)))
 
     def _changes(self, job: Job, now: Model, present: t.List[Instance]) -> t.Dict[str, t.Any]:
         """The changes of a model as it is at this moment, with the mark of the instances that will be too old for it."""
@@ -271,9 +272,8 @@ class Run:
         for instance in young:
             if api.delete_instance(self._client, instance):
                 self._waiter.until_replaced(job.model, str(instance.name))
-        old = [*job.pending, *(str(one.name) for one in young)]
         try:
-            self._waiter.until_running(job.model, max(0, job.before - len(job.pending)), old)
+            self._waiter.until_running(job.model, max(0, job.before - len(job.pending)), job.pending)
         except NotRunningError as exc:
             return f"its parameters were put back, and it does not run with them either: {exc}"
         return "its parameters were put back, and it runs with them again"

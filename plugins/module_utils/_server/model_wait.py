@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import instance_wait
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_model import Model
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.api import read_instances
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.api import read_instances, read_model
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.client import Client
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.errors import ServerError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.transport import Clock
@@ -43,13 +43,17 @@ class Waiter:
         self._clock = clock
 
     def until_running(self, model: Model, expected: int, old_names: t.Collection[str] = ()) -> None:
-        """Wait until so many instances run that are not among the old ones. Raises NotRunningError."""
+        """Wait until so many instances run that are not among the old ones. Raises NotRunningError, NotFoundError."""
         begin = self._clock.monotonic()
         pause_seconds = _SHORTEST_PAUSE_SECONDS
         said = ""
         stuck_since: t.Optional[float] = None
         while True:
-            look = instance_wait.look(model, read_instances(self._client, (), model.id), old_names, expected)
+            instances = read_instances(self._client, (), model.id)
+            if not instances and expected and model.id is not None:
+                # It may be gone, and then none would ever come.
+                read_model(self._client, model.id)
+            look = instance_wait.look(model, instances, old_names, expected)
             if look.text != said:
                 said, pause_seconds = look.text, _SHORTEST_PAUSE_SECONDS
                 self._say(f"{model.name}: {said}")
@@ -71,7 +75,7 @@ class Waiter:
         Two that are ended at once can get three successors, of which one stays (server/controllers.py, sync_replicas; measured).
         """
         for _ in range(_LOOKS_FOR_SUCCESSOR):
-            names = [one.name for one in read_instances(self._client, (), model.id) if one.model_name == model.name]
+            names = [one.name for one in read_instances(self._client, (), model.id)]
             if ended not in names and len(names) >= (model.replicas or 0):
                 return
             self._clock.pause(_SHORTEST_PAUSE_SECONDS)

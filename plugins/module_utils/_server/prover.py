@@ -86,6 +86,8 @@ def _ended(heard: Listener, seconds: float, end: End) -> Run:
     error = end.error
     if error is None:
         return heard.ended(seconds, "")
-    if isinstance(error, UnansweredError) and error.sent:
-        return heard.ended(seconds, str(error))
-    return Run(REFUSED, str(error), seconds)
+    if not isinstance(error, UnansweredError):
+        return Run(REFUSED, str(error), seconds)
+    if not error.sent:
+        return Run(REFUSED, f"{error}; check that GPUStack's server runs", seconds)
+    return heard.ended(seconds, str(error))

@@ -13,7 +13,8 @@ import yaml
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server import model_options
 from ansible_collections.metalfleet.gpustack.plugins.modules import model, models
 from ansible_collections.metalfleet.gpustack.tests.unit import server_modules
-from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import PASSWORD, MemoryGpustack, failing
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import PASSWORD, MemoryGpustack
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_world import failing
 from ansible_collections.metalfleet.gpustack.tests.unit.model_runs import IN_ORDER, OTHER, SECRET
 from ansible_collections.metalfleet.gpustack.tests.unit.plugins.module_utils._server.fake_server import FakeServer, running
 from ansible_collections.metalfleet.gpustack.tests.unit.synthetic_fleet import GIB, Json

@@ -15,15 +15,8 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._server import
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.connection import Connection
 from ansible_collections.metalfleet.gpustack.plugins.modules import models
 from ansible_collections.metalfleet.gpustack.tests.unit import server_modules
-from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import (
-    API_KEY,
-    NO_WORKER,
-    PASSWORD,
-    RUNS,
-    MemoryGpustack,
-    downloading,
-    failing,
-)
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import API_KEY, PASSWORD, MemoryGpustack
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_world import NO_WORKER, RUNS, downloading, failing
 from ansible_collections.metalfleet.gpustack.tests.unit.model_runs import IN_ORDER, OTHER, SECRET, state_of
 from ansible_collections.metalfleet.gpustack.tests.unit.plugins.module_utils._server.fake_server import FakeServer, Reply, Seen, running
 from ansible_collections.metalfleet.gpustack.tests.unit.synthetic_fleet import GIB, Json

@@ -129,7 +129,7 @@ def test_elsewhere_the_module_is_run_as_usual(tmp_path: pathlib.Path, display: D
 
 
 def test_half_a_line_is_shown_when_it_is_whole(tmp_path: pathlib.Path) -> None:
-    path, ended, shown = tmp_path / PROGRESS_FILE, threading.Event(), []
+    path, ended, shown = tmp_path / PROGRESS_FILE, threading.Event(), list[str]()
     ended.set()
     for content, lines in (("one\ntw", ["one"]), ("o\nthree\r\n", ["one"])):
         with path.open("a", encoding="utf-8", newline="") as file:
@@ -141,7 +141,7 @@ def test_half_a_line_is_shown_when_it_is_whole(tmp_path: pathlib.Path) -> None:
 
 
 def test_letters_that_are_none_are_no_error(tmp_path: pathlib.Path) -> None:
-    path, ended, shown = tmp_path / PROGRESS_FILE, threading.Event(), []
+    path, ended, shown = tmp_path / PROGRESS_FILE, threading.Event(), list[str]()
     path.write_bytes(b"a\xff\n")
     ended.set()
     show_lines(str(path), ended, shown.append)

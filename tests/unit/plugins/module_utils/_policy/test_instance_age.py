@@ -35,6 +35,7 @@ def model(**changes: t.Any) -> Model:
 def test_a_mark_is_a_variable_with_the_instances_and_their_processes() -> None:
     found = marked({"A": "1"}, [instance("chat-Zz9", 8), instance()])
     assert found == {"A": "1", "METALFLEET_INSTANCES_BEFORE": "0DQro:90 Zz9:8"}
+    assert marked({}, [instance("a-b c-0DQro")]) == {MARK: "0DQro:90"}
 
 
 def test_a_mark_takes_the_place_of_another() -> None:
@@ -291,6 +292,8 @@ def test_an_instance_without_parameters(start: str, parameters: tuple[str, ...] 
 def test_a_projector_is_looked_for_beside_the_model(value: str, arguments: str, same: bool) -> None:
     for parameters in ((f"--mmproj={value}",), ("--mmproj", value)):
         assert runs_with(started("0.6.2", f"--mmproj {arguments}"), model(backend_parameters=parameters)) is same
+        more = ("-fa", *parameters)
+        assert runs_with(started("0.6.2", f"-fa --mmproj {arguments}"), model(backend_parameters=more)) is same
         more = (*parameters, "--ctx-size=1")
         assert runs_with(started("0.6.2", f"--mmproj {arguments} --ctx-size 1"), model(backend_parameters=more)) is same
 

@@ -156,3 +156,9 @@ def test_a_distributed_model_is_warned_of_by_the_servers_version() -> None:
     spread = [instance(1, 1, SMALL, [(2, SMALL)])]
     assert any("GPUStack 0.6.0" in warning for warning in decide(model(), surroundings("0.6.0", MACS), None, spread).warnings)
     assert not any("GPUStack 0.6.0" in warning for warning in decide(model(), surroundings("0.6.2", MACS), None, spread).warnings)
+
+
+def test_what_a_decision_takes_a_claim_for_depends_on_the_servers_version() -> None:
+    known = Known(claim_bytes=600 * GIB, weights_bytes=500 * GIB)
+    assert "needs 1100.0 GiB" in decide(model(), surroundings("0.6.0", MACS), known).refusal
+    assert decide(model(), surroundings("0.6.2", MACS), known).refusal == ""

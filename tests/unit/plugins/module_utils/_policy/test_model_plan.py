@@ -386,6 +386,7 @@ def test_and_else_it_is_not(current: Json, options: Json | None, around: Rules) 
     made = plan(current, options, around, SMALL_CLAIM)
     assert done(made) == NOTHING
     assert not any(warning.startswith(UNDER_CLAIM) for warning in made.warnings)
+    assert "" not in made.warnings
 
 
 def test_a_new_model_is_spread_by_what_the_user_says_of_its_weights() -> None:
@@ -629,6 +630,8 @@ def test_categories_are_a_set_and_without_any_the_scheduler_finds_them(before: l
         ({"backend": "vllm", "worker_selector": {"os": "linux"}}, {"worker_selector": {"zone": "a"}}, {"zone": "a"}),
         ({"backend": "vllm", "worker_selector": {}}, {"worker_selector": {"zone": "a"}}, {"zone": "a"}),
         ({"backend": "vllm", "worker_selector": None}, {"worker_selector": {}}, "same"),
+        # A selection of no GPU is one to the server.
+        ({"backend": "vllm", "worker_selector": {"os": "linux"}, "gpu_selector": {"gpu_ids": []}}, {"worker_selector": {}}, {}),
         (
             {"backend": "vllm", "worker_selector": {"os": "linux"}, "gpu_selector": {"gpu_ids": ["linux-4:cuda:0"]}},
             {"worker_selector": {}},
@@ -775,8 +778,7 @@ def served(before: Json, fields: t.Mapping[str, t.Any], restarted: t.Sequence[In
     if restarted:
         after["env"] = marked(after["env"] or {}, restarted)
     after["categories"] = after["categories"] or ["llm"]
-    gpu_ids = (after["gpu_selector"] or {}).get("gpu_ids")
-    if parse_model(after).serving_backend == "vllm" and not after["worker_selector"] and not gpu_ids:
+    if parse_model(after).serving_backend == "vllm" and not after["worker_selector"] and after["gpu_selector"] is None:
         after["worker_selector"] = {"os": "linux"}
     return after
 
@@ -812,6 +814,7 @@ def test_a_second_run_has_nothing_to_do(
         first = plan(raw, options, around)
     except BadInputError:
         assume(False)
+    assert "" not in first.warnings
     restarted = [Instance(name="model-1-a", pid=1)] if first.restarts else []
     after = served(raw or empty, first.fields, restarted)
     second = plan(after, options, around)

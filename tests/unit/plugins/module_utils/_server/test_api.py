@@ -124,7 +124,7 @@ def test_a_change_is_read_before_and_after(client):
 
 def test_what_is_changed_is_told_from_the_model_of_now(client):
     client.model.update(replicas=4)
-    assert api.change_model(client, 3, lambda now: {"replicas": now.replicas + 1}).replicas == 5
+    assert api.change_model(client, 3, lambda now: {"replicas": (now.replicas or 0) + 1}).replicas == 5
 
 
 def test_where_nothing_is_to_be_changed_nothing_is_sent(client):
@@ -215,7 +215,10 @@ def test_what_is_nothing_is_not_deleted(client):
 
 def test_models_that_are_not_there_are_evaluated_in_one_call(client):
     client.says = {"results": [{"compatible": True}, {"compatible": False}]}
-    specs = [{"name": "a", "source": "local_path", "backend_parameters": None}, {"name": "b", "source": "local_path"}]
+    specs: list[dict[str, t.Any]] = [
+        {"name": "a", "source": "local_path", "backend_parameters": None},
+        {"name": "b", "source": "local_path"},
+    ]
     assert api.evaluate(client, specs, 300) == client.says["results"]
     sent = [{**specs[0], "backend_parameters": []}, specs[1]]
     assert client.calls == [("post", "/v1/model-evaluations", {"model_specs": sent}, 300)]

@@ -12,7 +12,8 @@ import typing as t
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server import client
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.transport import UnansweredError
-from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import MemoryGpustack, MemoryTransport, downloading
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import MemoryGpustack, MemoryTransport
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_world import downloading
 from ansible_collections.metalfleet.gpustack.tests.unit.model_runs import IN_ORDER, OTHER, Runs, on
 from ansible_collections.metalfleet.gpustack.tests.unit.plugins.module_utils._server.fake_server import Reply, Seen
 
@@ -131,6 +132,14 @@ def test_what_is_on_its_way_may_say_it_later(runs: Runs, server: MemoryGpustack)
     server.clock.pause(60)
     run = runs.finished()
     assert (run.warnings, run.result["changed"], len(logs_read(server))) == ((), False, 1)
+
+
+def test_what_is_started_anew_anyhow_is_not_asked(runs: Runs, server: MemoryGpustack) -> None:
+    server.add(**IN_ORDER)
+    server.change(**OTHER)
+    server.clock.pause(60)
+    assert runs.finished({"name": "chat", "backend_parameters": ["--ctx-size=1"]}).model()["restarted"] != []
+    assert logs_read(server) == []
 
 
 def test_what_the_collection_marked_is_believed_without_a_log(runs: Runs, server: MemoryGpustack) -> None:

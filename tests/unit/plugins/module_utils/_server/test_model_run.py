@@ -13,13 +13,8 @@ import typing as t
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.instance_age import MARK, unmarked
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.errors import ApiError, ServerError, UnreachableError
-from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import (
-    NO_WORKER,
-    RUNS,
-    MemoryGpustack,
-    downloading,
-    failing,
-)
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import MemoryGpustack
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_world import NO_WORKER, RUNS, downloading, failing
 from ansible_collections.metalfleet.gpustack.tests.unit.model_runs import IN_ORDER, OTHER, Runs, on, state_of
 from ansible_collections.metalfleet.gpustack.tests.unit.plugins.module_utils._server.fake_server import Reply, Seen
 from ansible_collections.metalfleet.gpustack.tests.unit.synthetic_fleet import Json
@@ -174,6 +169,17 @@ def test_more_replicas_are_waited_for_and_fewer_are_not(runs: Runs, server: Memo
     assert (len(server.names()), run.model()["restarted"]) == (1, [])
 
 
+def test_a_model_that_was_renamed(runs: Runs, server: MemoryGpustack) -> None:
+    server.add(replicas=2, **IN_ORDER)
+    names = sorted(server.names())
+    server.model()["name"] = "new name"
+    server.settle()
+    server.running["new name"] = [2]
+    run = runs.finished({"name": "new name", **OTHER})
+    assert (run.model("new name")["restarted"], server.running["new name"]) == (names, [2, 1, 2, 1, 2])
+    assert server.clock.now < 200
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_one_after_the_other(runs: Runs, server: MemoryGpustack, lazy: bool) -> None:
     server.lazy = lazy
@@ -202,6 +208,16 @@ def test_all_together(runs: Runs, server: MemoryGpustack) -> None:
     assert server.writes[:2] == ["PUT /v1/models/1", "PUT /v1/models/2"]
 
 
+@pytest.mark.parametrize("bad", [False, True])
+def test_all_together_gets_no_successor_too_many(runs: Runs, server: MemoryGpustack, bad: bool) -> None:
+    server.lazy = True
+    server.add(replicas=3, **IN_ORDER)
+    server.lives = bad_with("--ctx-size=8192") if bad else lambda _model: RUNS
+    runs.start(WANTED, restart="together")
+    # The old ones, and where they are put back the new ones, too.
+    assert len(server.ended) == (6 if bad else 3)
+
+
 def test_one_by_one_begins_a_model_when_the_one_before_is_done(runs: Runs, server: MemoryGpustack) -> None:
     server.add(backend_parameters=[])
     server.add("other", backend_parameters=[])
@@ -225,6 +241,21 @@ def test_never_reports_what_is_pending_until_a_run_restarts_it(runs: Runs, serve
     assert (last.model()["restart_pending"], last.model()["restarted"], last.model()["changed"]) == ([], names, True)
     assert server.running_with() == [["--no-mmap", "--ctx-size=8192"]] * 2
     assert runs.finished(WANTED).result["changed"] is False
+
+
+def test_never_with_more_replicas(runs: Runs, server: MemoryGpustack) -> None:
+    server.add(**IN_ORDER)
+    names = server.names()
+    run = runs.finished({"name": "chat", "replicas": 2, **OTHER}, restart="never")
+    assert (run.model()["restart_pending"], run.progress[-1]) == (names, "chat: 1 of 1 running")
+    assert server.running_with() == [IN_ORDER["backend_parameters"], OTHER["backend_parameters"]]
+
+
+def test_never_without_waiting(runs: Runs, server: MemoryGpustack) -> None:
+    server.add(**IN_ORDER)
+    names = server.names()
+    run = runs.finished(WANTED, restart="never", wait=False)
+    assert (run.model()["restart_pending"], run.model()["restarted"], server.names()) == (names, [], names)
 
 
 @pytest.mark.parametrize(
@@ -307,15 +338,52 @@ def test_a_model_that_did_not_run_before_keeps_its_new_parameters(runs: Runs, se
 
 @pytest.mark.parametrize("restart", ["one_by_one", "together"])
 @pytest.mark.parametrize("sick", [NO_WORKER, failing(restarts=2)])
-def test_one_of_three_was_sick_and_is_no_reason_to_go_back(runs: Runs, server: MemoryGpustack, restart: str, sick: t.Any) -> None:
-    lives = itertools.cycle([sick, RUNS, RUNS])
-    server.lives = lambda _model: next(lives)
-    server.add(replicas=3, **IN_ORDER)
-    # One that is made anew is sick, too, and long before the others run.
+@pytest.mark.parametrize("count", [1, 2])
+def test_some_that_were_sick_are_no_reason_to_go_back(runs: Runs, server: MemoryGpustack, restart: str, sick: t.Any, count: int) -> None:
+    # Those in between, and they stay so, long before the others run.
     slow = (*RUNS[:-1], *["starting"] * 60, "running")
-    lives = itertools.cycle([sick, slow, slow] if restart == "together" else [slow, slow, sick])
+    first = iter([RUNS, *[sick] * count, RUNS])
+    server.lives = lambda _model: next(first)
+    server.add(replicas=2 + count, **IN_ORDER)
+    names = {one["name"] for one in server.of() if one["state"] != "running"}
+
+    def lives(_model: Json) -> t.Any:
+        (new,) = set(server.names()) - known
+        known.add(new)
+        if server.ended[-1][0] in names:
+            names.add(new)
+        return sick if new in names else slow
+
+    known = set(server.names())
+    server.lives = lives
     run = runs.finished(WANTED, restart=restart)
-    assert (len(run.model()["restarted"]), server.running_with()) == (3, [["--no-mmap", "--ctx-size=8192"]] * 2)
+    assert (len(run.model()["restarted"]), server.running_with()) == (2 + count, [["--no-mmap", "--ctx-size=8192"]] * 2)
+    assert "chat: 2 of 2 running" in run.progress[-1]
+
+
+# All versions.
+
+
+@pytest.mark.parametrize("version", ["0.6.0", "0.6.2", "0.7.1"])
+def test_the_whole_story_on_each_version(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    server = MemoryGpustack(version)
+    runs = on(server, monkeypatch)
+    runs.finished(NEW)
+    # The form of 0.7 leaves it null.
+    assert server.model()["env"] == (None if version == "0.7.1" else {})
+    runs.finished(WANTED)
+    server.settle()
+    server.lives = bad_with("--bad")
+    run = runs.start({"name": "chat", "backend_parameters": ["--bad"], "env": {"A": "1"}})
+    assert run.message.endswith("; its parameters were put back, and it runs with them again")
+    assert (server.running_with(), unmarked(server.model()["env"])) == ([["--no-mmap", "--ctx-size=8192"]], {})
+    server.settle()
+    server.change(backend_parameters=["--mmap"])
+    server.clock.pause(60)
+    assert len(runs.finished().model()["restarted"]) == 1
+    assert server.running_with() == [["--no-mmap"]]
+    last = runs.finished()
+    assert (last.result["changed"], last.warnings) == (False, ())
 
 
 # Going back.
@@ -356,6 +424,17 @@ def test_more_replicas_that_do_not_run_are_taken_back(runs: Runs, server: Memory
     run = runs.start({"name": "chat", "replicas": 2})
     assert run.message.endswith("; its parameters were put back, and it runs with them again")
     assert (server.names(), server.model()["replicas"]) == (names, 1)
+
+
+def test_more_replicas_and_bad_parameters_are_taken_back_together(runs: Runs, server: MemoryGpustack) -> None:
+    server.add(**IN_ORDER)
+    server.lives = bad_with("--bad")
+    run = runs.start({"name": "chat", "replicas": 3, "backend_parameters": ["--bad"]})
+    assert run.message.endswith("; its parameters were put back, and it runs with them again")
+    server.settle()
+    assert (server.running_with(), server.model()["replicas"]) == ([IN_ORDER["backend_parameters"]], 1)
+    # The old one, three new ones, and not the one that came at last.
+    assert len(server.ended) == 4
 
 
 def test_a_restart_that_an_earlier_run_left_has_nothing_to_go_back_to(runs: Runs, server: MemoryGpustack) -> None:
@@ -546,6 +625,20 @@ def test_an_instance_that_is_replaced_meanwhile_is_not_ended_twice(runs: Runs, s
     # Its id is that of its successor now.
     assert (run.model()["restarted"], [name for name, _ in server.ended], server.of()[0]["id"]) == ([], [old], 1)
     assert server.running_with() == [["--no-mmap", "--ctx-size=8192"]]
+
+
+def test_a_model_that_somebody_deletes_while_we_wait(runs: Runs, server: MemoryGpustack) -> None:
+    server.add(**IN_ORDER)
+
+    def other(seen: Seen) -> None:
+        if seen.path == "/v1/model-instances" and server.of() and server.of()[0]["state"] == "initializing":
+            server.instances.clear()
+            server.models.clear()
+
+    server.before = other
+    run = runs.start(WANTED)
+    assert run.message == "https://gpustack.example.com: GET /v1/models/1: Model not found (status 404, NotFound)"
+    assert server.clock.now < 120
 
 
 def test_a_worker_that_is_away_for_a_moment(runs: Runs, server: MemoryGpustack) -> None:

@@ -12,7 +12,8 @@ import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.instance_age import unmarked
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.errors import ServerError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.transport import UnansweredError
-from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import RUNS, MemoryGpustack, failing
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import MemoryGpustack
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_world import RUNS, failing
 from ansible_collections.metalfleet.gpustack.tests.unit.model_runs import IN_ORDER, DeathError, Runs, on
 from ansible_collections.metalfleet.gpustack.tests.unit.plugins.module_utils._server.fake_server import Reply, Seen
 from ansible_collections.metalfleet.gpustack.tests.unit.synthetic_fleet import Json
@@ -96,6 +97,8 @@ def test_the_run_after_one_that_died_finishes(
             if later:
                 # Nothing happened in between.
                 assert (announced.result["changed"], announced.model()) == (run.result["changed"], run.model()), where
+            if run.result["changed"]:
+                assert [one["state"] for one in server.of()] == ["running", "running"], where
             server.settle()
             assert [has(server.started[name], wanted) for name in server.names()] == [True, True], where
             assert [one["state"] for one in server.of()] == ["running", "running"], where

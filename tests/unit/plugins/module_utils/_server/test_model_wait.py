@@ -9,8 +9,9 @@ import typing as t
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.instance_wait import PENDING_SECONDS
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_model import Model
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.errors import NotFoundError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.model_wait import NotRunningError, Waiter
-from ansible_collections.metalfleet.gpustack.tests.unit.memory_gpustack import StillClock
+from ansible_collections.metalfleet.gpustack.tests.unit.memory_world import StillClock
 from ansible_collections.metalfleet.gpustack.tests.unit.synthetic_fleet import Json
 
 MODEL = Model(id=3, name="chat", replicas=1, restart_on_error=True)
@@ -27,10 +28,11 @@ class Place:
     """A client that sees these lists of instances in turn, the last one again and again, and a waiter with its clock."""
 
     def __init__(self, *looks: list[Json], limit_seconds: float = 1800) -> None:
-        self.looks = list(looks)
+        self.looks = [*looks]
         self.clock = StillClock()
         self.said: list[str] = []
         self.asked: list[tuple[float, t.Any]] = []
+        self.models: list[str] = []
         self.waiter = Waiter(self, limit_seconds, self.said.append, self.clock)
 
     def list(self, path: str, query: t.Any) -> list[Json]:
@@ -38,8 +40,14 @@ class Place:
         self.asked.append((self.clock.now, query))
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
+    def get(self, path: str) -> Json:
+        self.models.append(path)
+        if len(self.models) > 1:
+            raise NotFoundError("no", "", 404, "NotFound", "Model not found")
+        return {"id": 3, "name": "chat"}
+
     @property
-    def times(self) -> list[float]:
+    def times(self) -> t.Sequence[float]:
         return [time for time, _query in self.asked]
 
 
@@ -52,7 +60,15 @@ def test_what_runs_is_not_waited_for() -> None:
 def test_nothing_is_expected() -> None:
     place = Place([])
     place.waiter.until_running(MODEL, 0)
-    assert place.said == ["chat: 0 of 0 running"]
+    assert (place.said, place.models) == (["chat: 0 of 0 running"], [])
+
+
+def test_a_model_that_somebody_deletes_is_not_waited_for() -> None:
+    place = Place([instance("starting")], [])
+    with pytest.raises(NotFoundError):
+        place.waiter.until_running(MODEL, 1)
+    # It is asked for where it has no instances at all.
+    assert (place.times, place.models) == ([0.0, 1.0, 2.0], ["/v1/models/3"] * 2)
 
 
 def test_old_instances_do_not_count() -> None:
@@ -62,13 +78,13 @@ def test_old_instances_do_not_count() -> None:
 
 
 def test_what_is_said_is_said_once() -> None:
-    place = Place([], [], [instance("starting")], [instance("starting")], [instance()])
+    place = Place([], [instance("starting")], [instance("starting")], [instance()])
     place.waiter.until_running(MODEL, 1)
     assert place.said == ["chat: 0 of 1 running", "chat: 0 of 1 running, chat-a starting on mac-1", "chat: 1 of 1 running"]
 
 
 def test_pauses_grow_and_are_short_again_when_something_moves() -> None:
-    place = Place(*[[]] * 10, [instance("starting")], [instance("starting")], [instance()])
+    place = Place(*[[instance("scheduled")]] * 10, [instance("starting")], [instance("starting")], [instance()])
     place.waiter.until_running(MODEL, 1)
     pauses = [after - before for before, after in zip(place.times, place.times[1:])]
     assert pauses[:3] == [1.0, 1.5, 2.25]
@@ -137,12 +153,6 @@ def test_a_successor() -> None:
 def test_no_successor_where_none_is_wanted(replicas: t.Optional[int]) -> None:
     place = Place([instance()], [])
     place.waiter.until_replaced(Model(id=3, name="chat", replicas=replicas), "chat-a")
-    assert place.times == [0.0, 1.0]
-
-
-def test_a_successor_of_a_model_that_had_this_id_is_none() -> None:
-    place = Place([{**instance(name="other-a"), "model_name": "other"}], [instance(name="chat-b")])
-    place.waiter.until_replaced(MODEL, "chat-a")
     assert place.times == [0.0, 1.0]
 
 

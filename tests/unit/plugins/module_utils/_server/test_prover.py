@@ -254,7 +254,13 @@ def test_an_answer_of_another_kind(server):
 def test_a_server_that_is_gone(server):
     server.add("m")
     (result,) = prove(server, url="http://127.0.0.1:1")
-    assert (result["status"], result["reason"]) == ("refused", "no connection (Connection refused)")
+    assert (result["status"], result["reason"]) == ("refused", "no connection (Connection refused); check that GPUStack's server runs")
+
+
+def test_a_server_that_speaks_no_tls(server):
+    server.add("m")
+    (result,) = prove(server, url=server.url.replace("http:", "https:"))
+    assert (result["status"], "no TLS with the server" in result["reason"]) == ("refused", True)
 
 
 def test_a_secret_does_not_come_back_in_an_answer(server):
