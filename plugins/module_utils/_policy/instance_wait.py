@@ -52,7 +52,7 @@ def look(model: Model, instances: t.Sequence[Instance], old_names: t.Collection[
     others = [instance for instance in new if instance.state != RUNNING]
     broken = [instance for instance in others if _is_broken(model, instance)]
     stuck = [instance for instance in others if instance.state == PENDING and instance.state_message]
-    to_come = 0 if model.replicas is None else max(0, model.replicas - len(instances))
+    to_come = max(0, (model.replicas or 0) - len(instances))
     hopes = len(new) + to_come - len(broken)
     failed = next((f"{one.name} on {one.worker_name or 'no worker'}: {_line(one.state_message)}" for one in broken), "")
     waits = next((f"GPUStack finds no worker for {one.name}: {_line(one.state_message)}" for one in stuck), "")
