@@ -177,7 +177,7 @@ def check_version(version: str, others: bool) -> None:
 
 
 def main() -> int:
-    """The versions that are asked for; what does not depend on the version is looked at in the first of them only."""
+    """The versions that are asked for; what does not depend on the version is looked at in the last of them only."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("versions", nargs="*", default=list(CASES), metavar="VERSION")
     arguments = parser.parse_args()
