@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import subprocess
 import sys
 import time
 import typing as t
@@ -185,7 +186,7 @@ def main() -> int:
     for version in arguments.versions:
         try:
             check_version(version, version == arguments.versions[-1])
-        except (CaseError, ClusterError) as exc:
+        except (CaseError, ClusterError, subprocess.CalledProcessError) as exc:
             failures.append(f"{version}: {exc}")
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)

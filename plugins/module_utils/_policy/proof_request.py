@@ -26,13 +26,13 @@ OPTIONS: t.Dict[str, t.Dict[str, t.Any]] = {
     "models": {"type": "list", "elements": "raw", "default": []},
     "all_models": {"type": "bool"},
     "prompt": {"type": "str", "default": "Count from one to one hundred in words."},
-    "max_tokens": {"type": "int", "default": 64},
+    "max_tokens": {"type": "int", "no_log": False, "default": 64},
     "requests": {"type": "int", "default": 1},
     "concurrency": {"type": "int", "default": 1},
-    "first_token_timeout_seconds": {"type": "float", "default": 60.0},
+    "first_token_timeout_seconds": {"type": "float", "no_log": False, "default": 60.0},
     "stall_timeout_seconds": {"type": "float", "default": 10.0},
     "read_seconds": {"type": "float", "default": 60.0},
-    "min_tokens_per_second": {"type": "float", "default": 1.0},
+    "min_tokens_per_second": {"type": "float", "no_log": False, "default": 1.0},
     "fail": {"type": "bool", "default": True},
 }
 _KEYS = ("name", "category", "probe", "min_tokens_per_second", "max_first_token_seconds")
