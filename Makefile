@@ -133,6 +133,10 @@ readers-test: setup ## Our model of how environment files are read against real 
 survive: setup ## What the collection takes for granted of the real GPUStack: a replaced llama-box stays, and runs.
 	@PYTHONPATH=tests/fleet python3 tests/gpustack/survive.py $(COMBINATIONS)
 
+.PHONY: gpustack-test
+gpustack-test: setup ## gpustack#1907 on real schedulers without the collection: placement, flags, memory maps (VERSIONS="0.6.0 0.6.2").
+	@PYTHONPATH=tests/fleet:tests/gpustack python3 tests/gpustack/cases.py $(VERSIONS)
+
 .PHONY: bench
 bench: setup ## What a run that changes nothing costs (HOSTS=10 PAIRS=5).
 	@PYTHONPATH=tests/fleet python3 tests/bench/bench.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5)

@@ -132,7 +132,7 @@ class Cluster:
     def install(self) -> None:
         """All at once; workers wait for the server. Returns when the server knows of every worker and of its RPC server."""
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            steps = [pool.submit(self.on_host, SERVER, "install", "--role", "server", "--gpu", "none")]
+            steps = [pool.submit(self.on_host, SERVER, "install", "--role", "server")]
             for worker in self.workers:
                 place = ["--server-url", self.url, "--worker-name", worker.name, "--worker-ip", self.addresses[worker.name]]
                 steps.append(pool.submit(self.on_host, worker.name, "install", "--role", "worker", *place, *worker.options()))

@@ -153,6 +153,11 @@ def role() -> str:
     return "worker" if "server_url" in settings() else "server" if "disable_worker" in settings() else "both"
 
 
+def has_gpu() -> bool:
+    """A worker without a GPU starts no RPC server."""
+    return "gpu_devices" in settings().get("resources", {})
+
+
 def configure(arguments: argparse.Namespace) -> None:
     """The config.yaml, for a machine that reaches no internet."""
     gpu = arguments.gpu
@@ -351,19 +356,19 @@ def engines() -> dict[str, t.Any]:
     return found
 
 
-def is_up(seen: dict[str, t.Any], other_than: t.Collection[int], rpc: bool) -> bool:
+def is_up(seen: dict[str, t.Any], other_than: t.Collection[int]) -> bool:
     """Whether server and worker answer and RPC servers run that are none of those."""
     if set(seen["healthz"].values()) != {200}:
         return False
     if role() == "server":
         return True
-    if seen["worker"].get("state") != "ready" or (rpc and role() == "worker" and not seen["worker"]["rpc_servers"]):
+    if seen["worker"].get("state") != "ready" or (has_gpu() and role() == "worker" and not seen["worker"]["rpc_servers"]):
         return False
     pids = {process["pid"] for process in seen["rpc_servers"] if process["listens"]}
-    return not rpc or bool(pids - set(other_than))
+    return not has_gpu() or bool(pids - set(other_than))
 
 
-def wait(other_than: t.Collection[int] = (), rpc: bool = True) -> dict[str, t.Any]:
+def wait(other_than: t.Collection[int] = ()) -> dict[str, t.Any]:
     """Look until everything is up; seconds: when each part was, from now on."""
     start = time.monotonic()
     seconds: dict[str, float] = {}
@@ -375,7 +380,7 @@ def wait(other_than: t.Collection[int] = (), rpc: bool = True) -> dict[str, t.An
                 seconds.setdefault(f"healthz {port}", now)
         if any(process["listens"] and process["pid"] not in other_than for process in seen["rpc_servers"]):
             seconds.setdefault("rpc server", now)
-        if is_up(seen, other_than, rpc):
+        if is_up(seen, other_than):
             return {**seen, "seconds": {**seconds, "all": now}}
         if now > LIMIT_SECONDS:
             tail = "".join(LOG.read_text(errors="replace").splitlines(keepends=True)[-30:])
@@ -388,13 +393,13 @@ def rpc_pids() -> set[int]:
     return {process["pid"] for process in look()["rpc_servers"]}
 
 
-def restart(rpc: bool) -> dict[str, t.Any]:
+def restart() -> dict[str, t.Any]:
     """The service's restart is over when an RPC server runs that did not run before."""
     before = rpc_pids()
     start = time.monotonic()
     restart_service()
     took = round(time.monotonic() - start, 1)
-    seen = wait(before, rpc)
+    seen = wait(before)
     return {**seen, "seconds": {"restart command": took, **seen["seconds"]}}
 
 
@@ -485,7 +490,7 @@ def install(arguments: argparse.Namespace) -> dict[str, t.Any]:
     if arguments.role == "worker":
         wait_for_server(arguments.server_url)
     install_service()
-    return wait(rpc=arguments.gpu != "none")
+    return wait()
 
 
 def main() -> None:
@@ -493,14 +498,12 @@ def main() -> None:
     os.umask(0o022)
     parser = argparse.ArgumentParser(description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    for name in ("look", "engines", "wait", "mirror", "kill"):
+    for name in ("look", "engines", "wait", "mirror", "restart", "kill"):
         actions.add_parser(name)
     for name in ("replace", "record", "upgrade"):
         actions.add_parser(name).add_argument("version")
-    for name in ("install", "restart"):
-        # A worker without a GPU starts no RPC server.
-        actions.add_parser(name).add_argument("--gpu", choices=["apple", "nvidia", "none"], default="apple" if MAC else "nvidia")
-    of_install = actions.choices["install"]
+    of_install = actions.add_parser("install")
+    of_install.add_argument("--gpu", choices=["apple", "nvidia", "none"], default="apple" if MAC else "nvidia")
     of_install.add_argument("--role", choices=sorted(PORTS), default="both")
     for name in ("--server-url", "--worker-name", "--worker-ip"):
         of_install.add_argument(name)
@@ -512,12 +515,10 @@ def main() -> None:
         mirror()
     elif arguments.action == "install":
         seen = install(arguments)
-    elif arguments.action == "restart":
-        seen = restart(arguments.gpu != "none")
     elif arguments.action in ("replace", "record", "upgrade"):
         seen = {"replace": replace, "record": record, "upgrade": upgrade}[arguments.action](arguments.version)
     else:
-        seen = {"look": look, "engines": engines, "wait": wait, "kill": kill}[arguments.action]()
+        seen = {"look": look, "engines": engines, "wait": wait, "restart": restart, "kill": kill}[arguments.action]()
     print(json.dumps(seen))
 
 

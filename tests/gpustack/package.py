@@ -112,9 +112,12 @@ def tools() -> pathlib.Path:
     unfinished = _unfinished(layer)
     folder = unfinished / "opt/gpustack-tools"
     folder.mkdir(parents=True)
-    for name in ("gguf-parser", "fastfetch", "serve_model.py"):
+    for name in ("fastfetch", "serve_model.py"):
         shutil.copy(TOOLS / name, folder)
-        (folder / name).chmod(0o755)
+    # The first line is that of a program on Debian's Python; files of a collection may not have it.
+    (folder / "gguf-parser").write_text(f"#!/usr/bin/python3\n{(TOOLS / 'gguf_parser.py').read_text()}")
+    for program in folder.iterdir():
+        program.chmod(0o755)
     subprocess.run(["cp", "-al", str(download(ENGINE)), str(folder / "xllamacpp")], check=True)
     models = unfinished / "var/lib/models"
     models.mkdir(parents=True)

@@ -169,7 +169,7 @@ class MemoryWorld:
 
     def _sync_replicas(self, model: Json, too_many: int = 0) -> None:
         there = self.of(model["name"])
-        for _ in range(model["replicas"] - len(there) + too_many):
+        for _one in range(model["replicas"] - len(there) + too_many):
             name = f"{model['name']}-{''.join(self._random.choices(_LETTERS, k=5))}"
             source = {field: model[field] for field in ("source", *SOURCE_FIELDS)}
             instance = {

@@ -74,7 +74,7 @@ class Waiter:
 
         Two that are ended at once can get three successors, of which one stays (server/controllers.py, sync_replicas; measured).
         """
-        for _ in range(_LOOKS_FOR_SUCCESSOR):
+        for _look in range(_LOOKS_FOR_SUCCESSOR):
             names = [one.name for one in read_instances(self._client, (), model.id)]
             if ended not in names and len(names) >= (model.replicas or 0):
                 return

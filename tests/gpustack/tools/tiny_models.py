@@ -79,7 +79,7 @@ class Builder:
     def noise(self, columns: int, rows: int, scale: float = 1.0) -> Tensor:
         """A matrix that keeps the variance of what it is multiplied with, times the scale."""
         sigma = scale / math.sqrt(columns)
-        return Tensor(columns, rows, array.array("f", (self._random.gauss(0.0, sigma) for _ in range(columns * rows))))
+        return Tensor(columns, rows, array.array("f", (self._random.gauss(0.0, sigma) for _cell in range(columns * rows))))
 
     def add(self, name: str, tensor: Tensor) -> None:
         self.tensors[name] = tensor
@@ -197,7 +197,7 @@ def encoder(ranks: bool) -> Builder:
     model.add("token_embd.weight", model.noise(WIDTH, len(tokens), 4.0))
     model.add("position_embd.weight", model.noise(WIDTH, ENCODER_CONTEXT))
     model.add("token_types.weight", model.noise(WIDTH, 2))
-    names = [("token_embd_norm", 0)]
+    names = ["token_embd_norm"]
     for layer in range(LAYERS):
         for name, columns, rows in (
             ("attn_q", WIDTH, WIDTH),
@@ -209,8 +209,8 @@ def encoder(ranks: bool) -> Builder:
         ):
             model.add(f"blk.{layer}.{name}.weight", model.noise(columns, rows, 2.0))
             model.constant(f"blk.{layer}.{name}.bias", rows, 0.0)
-        names += [(f"blk.{layer}.attn_output_norm", 0), (f"blk.{layer}.layer_output_norm", 0)]
-    for name, _ in names:
+        names += [f"blk.{layer}.attn_output_norm", f"blk.{layer}.layer_output_norm"]
+    for name in names:
         model.constant(f"{name}.weight", WIDTH, 1.0)
         model.constant(f"{name}.bias", WIDTH, 0.0)
     if ranks:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import types
 import typing as t
 
 import pytest
@@ -14,7 +15,7 @@ from ansible_collections.metalfleet.gpustack.tests.unit.mmap_cases import model
 
 PIN = "v0.0.139"
 ASKED = {"backend_version": PIN}
-WITHOUT: dict[str, t.Any] = {}
+WITHOUT: t.Mapping[str, t.Any] = types.MappingProxyType({})
 HAS = WorkerPins((PIN, "v0.0.144"), "0.6.2")
 LACKS = WorkerPins(("v0.0.144",), "0.6.2")
 

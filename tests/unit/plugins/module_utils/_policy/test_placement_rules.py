@@ -24,7 +24,7 @@ from ansible_collections.metalfleet.gpustack.tests.unit.synthetic_fleet import (
 )
 
 SITE = "ansible-playbook metalfleet.gpustack.site -i inventory.yml"
-MACS = [mac(1), mac(2)]
+MACS = (mac(1), mac(2))
 SPREAD = instance(what=claim(1, 19), others=[(2, claim(0, 30, offload=31))])
 
 

@@ -233,7 +233,7 @@ def test_never_reports_what_is_pending_until_a_run_restarts_it(runs: Runs, serve
     first = runs.finished(WANTED, restart="never")
     assert (first.model()["restart_pending"], first.model()["restarted"], first.model()["changed"]) == (names, [], True)
     writes = len(server.writes)
-    for _ in range(2):
+    for _time in range(2):
         again = runs.finished(WANTED, restart="never")
         assert (again.model()["restart_pending"], again.result["changed"]) == (names, False)
     assert len(server.writes) == writes
@@ -404,7 +404,7 @@ def test_previous_parameters_are_put_back(runs: Runs, server: MemoryGpustack, re
     assert {server.started[name]["env"]["HF_TOKEN"] for name in server.names()} == {"hf_secret_value"}
     assert "chat: its parameters are put back" in run.progress
     # One after the other, the others have not been touched.
-    assert len([name for name, _ in server.ended]) == (2 if restart == "one_by_one" else 2 * replicas)
+    assert len([name for name, _moment in server.ended]) == (2 if restart == "one_by_one" else 2 * replicas)
     # And nothing is taken for old afterwards.
     assert runs.finished({"name": "chat", **IN_ORDER}, restart="never").model()["restart_pending"] == []
 
@@ -623,7 +623,7 @@ def test_an_instance_that_is_replaced_meanwhile_is_not_ended_twice(runs: Runs, s
     server.before = other
     run = runs.finished(WANTED)
     # Its id is that of its successor now.
-    assert (run.model()["restarted"], [name for name, _ in server.ended], server.of()[0]["id"]) == ([], [old], 1)
+    assert (run.model()["restarted"], [name for name, _moment in server.ended], server.of()[0]["id"]) == ([], [old], 1)
     assert server.running_with() == [["--no-mmap", "--ctx-size=8192"]]
 
 

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # Copyright: (c) 2026, The metalfleet.gpustack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
@@ -14,8 +13,8 @@ GPUs (--gpu-layers-step), once as for a machine with unified memory ("uma") and 
 
 embedding_only and reranking may be declared, too.
 
-The heart of gpustack#1907 is in `Device.estimate`: with mmap, the weights on the local GPU of a machine with unified memory are not counted.
-GPUStack 0.6.0 passes no flag, and mmap is the default here, too; later ones pass --mmap=false or --mmap=true.
+The heart of gpustack#1907 is in `Device.estimate`: with mmap, the weights on the local GPU of a machine with unified memory are not
+counted. GPUStack 0.6.0 passes no flag, and mmap is the default here, too; later ones pass --mmap=false or --mmap=true.
 """
 
 from __future__ import annotations
@@ -159,10 +158,8 @@ def main() -> None:
         sys.exit(f"failed to parse GGUF file: {exc}")
     step, layers = option(("--gpu-layers-step",), ""), int(option(("--gpu-layers", "-ngl"), "-1"))
     everything = model.layers + 1
-    if step:
-        counts = [*range(0, everything, int(step)), everything]
-    else:
-        counts = [everything if layers < 0 or layers > model.layers else layers]
+    asked = everything if layers < 0 or layers > model.layers else layers
+    counts = [*range(0, everything, int(step)), everything] if step else [asked]
     estimate = {
         "items": [item(model, mmap, count) for count in counts],
         "type": "model",
