@@ -549,6 +549,40 @@ def test_one_that_exists_is_only_reported(options: Json | None) -> None:
     assert plan(existing(), options).warnings == ()
 
 
+NOWHERE = "no worker has what worker_selector and gpu_selector of the model model-1 ask for: change them or add such a worker"
+
+
+def test_one_that_exists_is_not_moved_to_where_no_worker_is() -> None:
+    made = plan(existing(), {"worker_selector": {"zone": "mars"}})
+    assert (made.action, made.refusal, NOWHERE in made.warnings) == ("update", NOWHERE, False)
+    made = plan(existing(), {"worker_selector": {"zone": "mars"}, "force": True})
+    assert (made.action, made.refusal, NOWHERE in made.warnings) == ("update", "", True)
+
+
+def test_of_one_that_is_nowhere_already_other_things_can_be_changed() -> None:
+    lost = existing(worker_selector={"zone": "mars"})
+    made = plan(lost, {"worker_selector": {"zone": "mars"}, "description": "of another world"})
+    assert (made.action, made.refusal, NOWHERE in made.warnings) == ("update", "", True)
+    assert plan(lost, {"worker_selector": {}}).refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "fields", "said"),
+    [
+        ({"backend_parameters": ["--mmap"]}, {"backend_parameters": ["--no-mmap"]}, ["--mmap was taken out"]),
+        ({"backend_parameters": ["--mmap"]}, {"description": ""}, []),
+        ({"backend_parameters": []}, {"backend_parameters": ["--no-mmap"]}, []),
+        ({"backend_parameters": ["--no-mmap"]}, {"backend_parameters": ["--no-mmap", "--ctx-size=1"]}, []),
+        ({"env": {RESIDENCY: "0", "A": "1"}}, {"env": {"A": "1"}}, [f"{RESIDENCY} was taken out of env"]),
+        ({"env": {RESIDENCY: "0"}}, {"description": ""}, []),
+        ({"env": None}, {"env": {RESIDENCY: "1"}}, []),
+        ({}, {}, []),
+    ],
+)
+def test_what_a_change_cures(before: Json, fields: Json, said: list[str]) -> None:
+    assert model_plan.cures(before, fields) == said
+
+
 def test_what_the_estimator_says_of_a_new_model_counts() -> None:
     assert plan(None, FILE, claim_bytes=2000 * GIB).refusal == REFUSAL
     assert plan(None, FILE, claim_bytes=100 * GIB).refusal == ""
