@@ -71,7 +71,7 @@ def test_async_is_refused(tmp_path: pathlib.Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ([{"name": "a"}, {"name": "b", "backend_paramters": []}], "the model b has backend_paramters, which no model can have; did you mean"),
+        ([{"name": "a"}, {"name": "b", "backend_paramters": []}], "the model b has backend_paramters, which no model can have; did"),
         ([{"name": "a"}, {"replicas": 1}], "entry 2 of the models has no name; say which model it is"),
     ],
 )
