@@ -22,7 +22,7 @@ export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 
 # What `make test` runs, the longest first.
-SCENARIOS := drift real_package sick mixed upgrade check_first ten_drifts airgap composition when_idle macs linux rollback default
+SCENARIOS := fast_path drift real_package sick mixed upgrade check_first ten_drifts airgap composition when_idle macs linux rollback default
 TEST_JOBS := sanity hosts-test $(SCENARIOS:%=molecule-%) cores demo unit-oldest coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
@@ -132,9 +132,12 @@ readers-test: setup ## Our model of how environment files are read against real 
 survive: setup ## What the collection takes for granted of the real GPUStack: a replaced llama-box stays, and runs.
 	@PYTHONPATH=tests/fleet python3 tests/gpustack/survive.py $(COMBINATIONS)
 
-.PHONY: bench
+.PHONY: bench bench-fast-path
 bench: setup ## What a run that changes nothing costs (HOSTS=10 PAIRS=5).
 	@PYTHONPATH=tests/fleet python3 tests/bench/bench.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5)
+
+bench-fast-path: setup ## What the fast path costs beside one ping (HOSTS=10 PAIRS=5).
+	@PYTHONPATH=tests/fleet:tests/hosts python3 tests/bench/fast_path.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5)
 
 .PHONY: mutation
 mutation: venv ## Change the pure code in every small way and see that a test notices (FILES= for some files only).

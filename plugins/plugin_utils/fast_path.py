@@ -7,8 +7,9 @@
 """Ask a node whether everything that its receipt names is still as it was, in one round trip and without a module.
 
 Of Ansible's internals this uses `_low_level_execute_command` with `in_data`, which is what runs a module through a pipe, too: only so
-do become, ssh, local and every other connection that has it work as the user has set them up. Everything that is not certain,
-here or on the node, ends in the module being run.
+do become, ssh, local and every other connection that has it work as the user has set them up. `_is_pipelining_enabled` is how
+ansible-core 2.18 to 2.21 alike tell whether they would do so. Everything that is not certain, here or on the node, ends in the
+module being run.
 """
 
 from __future__ import annotations
@@ -121,11 +122,19 @@ def _need_pipe(action: ActionBase) -> None:
         raise _NotAsked("the connection cannot feed a program to Python")
     if become is None:
         return
-    if not become.pipelining or getattr(become, "require_tty", False):
+    # ansible-core 2.18 knows by its name that su cannot.
+    if not getattr(become, "pipelining", become.name.rpartition(".")[2] != "su") or getattr(become, "require_tty", False):
         raise _NotAsked(f"{become.name} cannot feed a program to Python")
-    # A password is asked for on a terminal where pipelining is off, and a program that comes after it would get lost there.
-    if become.expect_prompt() and not connection.is_pipelining_enabled():
-        raise _NotAsked(f"{become.name} wants a password; that goes together with pipelining only")
+    # A password may be asked for on a terminal where pipelining is off, and a program that comes after it would get lost there.
+    if _has_password(become) and not action._is_pipelining_enabled("new"):
+        raise _NotAsked(f"{become.name} is given a password; that goes together with pipelining only")
+
+
+def _has_password(become: t.Any) -> bool:
+    try:
+        return bool(become.get_option("become_pass"))
+    except KeyError:
+        return False
 
 
 def _read(told: t.Mapping[str, t.Any], mark: str) -> Answer:

@@ -86,7 +86,11 @@ def signature(device: int, inode: int, size: int, mtime_ns: int, ctime_ns: int, 
 
 def answer(kind: bytes, rc: int, stdout: bytes, stderr: bytes) -> bytes:
     """What counts of a command's answer."""
-    return b"%d\0%s\0%s" % (rc, job(stdout) if kind == b"job" else stdout, stderr)
+    if kind == b"job":
+        stdout = job(stdout)
+    elif kind == b"lines":
+        stdout = b"\n".join(sorted(stdout.split(b"\n")))
+    return b"%d\0%s\0%s" % (rc, stdout, stderr)
 
 
 def job(text: bytes) -> bytes:

@@ -18,6 +18,8 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wired_
 
 # The whole answer counts.
 PLAIN = "plain"
+# The whole answer counts, in whatever order its lines are.
+LINES = "lines"
 # Only what is read of `launchctl print` counts.
 JOB = "job"
 # The answer is another one only after the next boot, or when a file that is signed was changed.
@@ -25,7 +27,7 @@ FIXED = ""
 
 _ASKED_AGAIN: t.Tuple[t.Tuple[t.Tuple[str, ...], str], ...] = (
     (("launchctl", "print"), JOB),
-    (("launchctl", "print-disabled"), PLAIN),
+    (("launchctl", "print-disabled"), LINES),
     (("launchctl", "getenv"), PLAIN),
     (("systemctl", "--no-pager", "show"), PLAIN),
     (("systemctl", "--no-pager", "show-environment"), PLAIN),
@@ -47,7 +49,7 @@ RIPE_SECONDS = 0.1
 
 
 def way_to_ask(argv: t.Sequence[str], signed: t.Container[str]) -> t.Optional[str]:
-    """How to ask again what a command has said: PLAIN, JOB, FIXED; None where nobody knows. signed: files that are looked at anyway."""
+    """How to ask again what a command has said; None where nobody knows. signed: files that are looked at anyway."""
     words = tuple(argv)
     for start, way in _ASKED_AGAIN:
         if words[: len(start)] == start:

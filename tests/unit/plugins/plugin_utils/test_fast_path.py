@@ -23,15 +23,18 @@ OPTIONS = {"environment": {"secrets": {"HF_TOKEN": "canary"}}}
 
 
 class Become:
-    """A become plugin. requires: attributes that only some have."""
+    """A become plugin. password: None where it has no such option. requires: attributes that only some have."""
 
-    name = "sudo"
+    def __init__(self, pipelining: bool | None = True, password: str | None = "", name: str = "sudo", **requires: t.Any) -> None:
+        self.name = name
+        if pipelining is not None:
+            self.pipelining = pipelining
+        self.options = {} if password is None else {"become_pass": password}
+        for attribute, value in requires.items():
+            setattr(self, attribute, value)
 
-    def __init__(self, pipelining: bool = True, prompts: bool = False, **requires: t.Any) -> None:
-        self.pipelining = pipelining
-        self.expect_prompt = lambda: prompts
-        for name, value in requires.items():
-            setattr(self, name, value)
+    def get_option(self, name: str) -> str:
+        return self.options[name]
 
 
 class Action:
@@ -47,9 +50,8 @@ class Action:
         self.sent: list[tuple[str, str]] = []
         self.said = said
         shell = types.SimpleNamespace(SHELL_FAMILY="sh")
-        self._connection = types.SimpleNamespace(
-            _shell=shell, become=become, has_pipelining=pipes, is_pipelining_enabled=lambda *_arguments: enabled
-        )
+        self._connection = types.SimpleNamespace(_shell=shell, become=become, has_pipelining=pipes)
+        self._is_pipelining_enabled = lambda _style: enabled
         self._task = types.SimpleNamespace(delegate_to=None)
         self._templar = types.SimpleNamespace(template=lambda value: str(value).replace("{{ python }}", PYTHON))
 
@@ -178,8 +180,13 @@ def test_the_interpreter_of_a_delegate() -> None:
         ({"become": Become(pipelining=False)}, "sudo cannot feed a program to Python"),
         ({"become": Become(require_tty=True)}, "sudo cannot feed a program to Python"),
         ({"become": Become(require_tty=False)}, ""),
-        ({"become": Become(prompts=True)}, "sudo wants a password; that goes together with pipelining only"),
-        ({"become": Become(prompts=True), "enabled": True}, ""),
+        # ansible-core 2.18.
+        ({"become": Become(pipelining=None)}, ""),
+        ({"become": Become(pipelining=None, name="su")}, "su cannot feed a program to Python"),
+        ({"become": Become(pipelining=None, name="ansible.builtin.su")}, "ansible.builtin.su cannot feed a program to Python"),
+        ({"become": Become(password="x")}, "sudo is given a password; that goes together with pipelining only"),
+        ({"become": Become(password=None)}, ""),
+        ({"become": Become(password="x"), "enabled": True}, ""),
         ({"become": Become(pipelining=False), "enabled": True}, "sudo cannot feed a program to Python"),
     ],
 )

@@ -207,6 +207,7 @@ def test_what_counts_forks_is_not_kept() -> None:
     assert job(text) == b"\tstate = running\n\tenvironment = {\n\t\tA => 1\n\t}\n\tpid = 7"
     assert answer(b"job", 0, text, b"e") == b"0\0" + job(text) + b"\0e"
     assert answer(b"plain", 1, text, b"") == b"1\0" + text + b"\0"
+    assert answer(b"lines", 0, b"b\na\n", b"") == answer(b"lines", 0, b"a\nb\n", b"") != answer(b"lines", 0, b"a\n", b"")
 
 
 # On a real machine.

@@ -10,6 +10,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.receip
     BOOT_TIME,
     FIXED,
     JOB,
+    LINES,
     PLAIN,
     is_ripe,
     seconds_of_trust,
@@ -25,7 +26,7 @@ SECOND = 1_000_000_000
     ("argv", "way"),
     [
         ("launchctl print system/ai.gpustack", JOB),
-        ("launchctl print-disabled system", PLAIN),
+        ("launchctl print-disabled system", LINES),
         ("launchctl getenv NAME", PLAIN),
         ("launchctl unsetenv NAME", None),
         ("launchctl", None),
