@@ -249,8 +249,8 @@ options:
         file that decides counts, by inode, size, times, mode and owner, and so do those that must not be there. What no file shows
         is asked, which is the service's process, its environment and the sysctls. Anything else, also a change that does not matter,
         makes the module run.
-      - Where the connection or the become method cannot feed a program to Python, where become wants a password and pipelining is off,
-        and where C(ansible_python_interpreter) is not set and none has been discovered yet, the module runs.
+      - Where the connection or the become method cannot feed a program to Python, and where become wants a password and pipelining is
+        off, the module runs.
       - V(content) always runs the module, which reads every file and compares the digests of programs.
     type: str
     choices: [auto, content]

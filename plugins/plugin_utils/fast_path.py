@@ -36,6 +36,14 @@ _HOW = ("verify", "receipt_max_age_hours", "receipt_for")
 # It becomes a word of a shell command. Anything else, such as "/usr/bin/env python3", is the module's business.
 _INTERPRETER = re.compile(r"/[A-Za-z0-9_./+-]+")
 _LONGEST_REASON = 400
+# Where none is configured, the one that the receipt names, if nobody but root can have written it: to discover one as Ansible does
+# would take a round trip of its own, and it does not matter which one runs the program.
+_NOTHING_REMEMBERED = 3
+_REMEMBERED = (
+    "for d in /var/db/metalfleet /var/lib/metalfleet; do"
+    ' if [ -f $d/receipt ]; then set -- $(ls -ldn $d); case "$1 $3" in "drwx------"*" 0")'
+    ' read -r a b c p < $d/receipt; [ -x "$p" ] && exec "$p" -I -S -;; esac; fi; done; exit 3'
+)
 
 
 class _NotAsked(Exception):
@@ -76,14 +84,14 @@ def ask(action: ActionBase, options: t.Mapping[str, t.Any], task_vars: t.Mapping
         if wanted is None:
             raise _NotAsked("the options are of a kind that has no digest")
         max_age_hours = _max_age_hours(options)
-        python = _interpreter(action, task_vars)
+        command = _command(action, task_vars)
         _need_pipe(action)
         mark = secrets.token_hex(8)
         trust_seconds = seconds_of_trust(max_age_hours, str(task_vars.get("inventory_hostname", "")))
         call = f"\n\nmain({mark!r}, {wanted!r}, {VERSION!r}, {trust_seconds!r})\n"
         with open(receipt_check.__file__, encoding="utf-8") as file:
             program = file.read()
-        told = action._low_level_execute_command(f"{python} -I -S -", in_data=(program + call).encode())
+        told = action._low_level_execute_command(command, in_data=(program + call).encode())
         return _read(told, mark)
     except _NotAsked as exc:
         return Answer(reason=str(exc))
@@ -102,17 +110,19 @@ def _max_age_hours(options: t.Mapping[str, t.Any]) -> float:
     return hours
 
 
-def _interpreter(action: ActionBase, task_vars: t.Mapping[str, t.Any]) -> str:
-    """The interpreter that is configured for the node, or was discovered earlier. To discover one would take a round trip of its own."""
+def _command(action: ActionBase, task_vars: t.Mapping[str, t.Any]) -> str:
+    """What runs the program: the interpreter that is configured for the node, or was discovered earlier, or that its receipt names."""
     host = action._task.delegate_to
     seen = task_vars.get("ansible_delegated_vars", {}).get(host, {}) if host else task_vars
     # As ansible.executor.module_common finds it for modules, so that both run the same one.
     configured = str(action._templar.template(C.config.get_config_value("INTERPRETER_PYTHON", variables=seen)) or "auto").strip()
     if configured.startswith("auto"):
         configured = str(seen.get("ansible_facts", {}).get("discovered_interpreter_python") or "")
+        if not configured:
+            return _REMEMBERED
     if not _INTERPRETER.fullmatch(configured):
-        raise _NotAsked("ansible_python_interpreter names no interpreter by its path, and none has been discovered yet")
-    return configured
+        raise _NotAsked("ansible_python_interpreter is not the path of an interpreter")
+    return f"{configured} -I -S -"
 
 
 def _need_pipe(action: ActionBase) -> None:
@@ -151,4 +161,6 @@ def _read(told: t.Mapping[str, t.Any], mark: str) -> Answer:
             return Answer(dict(result), int(age))
         except (TypeError, ValueError):
             raise _NotAsked("the receipt has a result that cannot be read") from None
+    if told["rc"] == _NOTHING_REMEMBERED:
+        raise _NotAsked("no interpreter is configured, and there is no receipt that names one")
     raise _NotAsked(f"the program that compares the receipt ended with {told['rc']} and did not answer")

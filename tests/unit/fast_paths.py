@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import types
 import typing as t
 
@@ -82,7 +83,7 @@ def receipt_of(host: t.Any) -> Receipt | None:
     if file is None:
         return None
     magic, *lines = file.content.decode().split("\n")
-    assert (magic, lines[-2:]) == ("metalfleet receipt 2", ["end", ""])
+    assert (magic, lines[-2:]) == (f"metalfleet receipt 2 {sys.executable}", ["end", ""])
     found = Receipt({}, {}, {}, [], {})
     for line in lines[:-2]:
         word, _blank, rest = line.partition(" ")

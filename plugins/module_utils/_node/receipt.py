@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check
@@ -53,7 +54,13 @@ def write_receipt(
     cleared: a variable that no process below that pid may have; whether one has it is asked each time.
     """
     salt = secrets.token_hex(16).encode()
-    lines = [receipt_check.MAGIC, b"version " + VERSION.encode(), b"taken %d" % int(evidence.since), b"salt " + salt]
+    # The interpreter is for runs that have none configured: whichever Ansible found for this one will do for them.
+    lines = [
+        receipt_check.MAGIC + b" " + _bytes(sys.executable),
+        b"version " + VERSION.encode(),
+        b"taken %d" % int(evidence.since),
+        b"salt " + salt,
+    ]
     lines.append(b"wanted " + receipt_check.seal(salt, wanted.encode()))
     lines += _gaps(evidence)
     lines += _files(state_folder(host), evidence)

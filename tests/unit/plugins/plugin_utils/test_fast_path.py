@@ -6,6 +6,11 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
 import types
 import typing as t
 
@@ -47,6 +52,7 @@ class Action:
         pipes: bool = True,
         enabled: bool = False,
     ) -> None:
+        self.rc = 1
         self.sent: list[tuple[str, str]] = []
         self.said = said
         shell = types.SimpleNamespace(SHELL_FAMILY="sh")
@@ -58,12 +64,12 @@ class Action:
     def _low_level_execute_command(self, command: str, in_data: bytes) -> dict[str, t.Any]:
         self.sent.append((command, in_data.decode()))
         mark = in_data.decode().split("main('")[-1].split("'")[0]
-        return {"rc": 1, "stdout": self.said.format(mark), "stderr": ""}
+        return {"rc": self.rc, "stdout": self.said.format(mark), "stderr": ""}
 
 
-def verdict(action: Action, options: t.Mapping[str, t.Any] = OPTIONS, **variables: t.Any) -> Answer:
+def verdict(action: Action, options: t.Mapping[str, t.Any] | None = None, **variables: t.Any) -> Answer:
     task_vars = {name: value for name, value in {**VARS, **variables}.items() if value is not None}
-    return ask(action, options, task_vars, "digest")  # type: ignore[arg-type]
+    return ask(action, OPTIONS if options is None else options, task_vars, "digest")  # type: ignore[arg-type]
 
 
 def test_a_node_that_says_yes() -> None:
@@ -133,16 +139,17 @@ def test_the_age() -> None:
     assert action.sent[0][1].endswith(f"{seconds_of_trust(2.0, 'other')!r})\n")
 
 
-NO_INTERPRETER = "ansible_python_interpreter names no interpreter by its path, and none has been discovered yet"
+NO_INTERPRETER = "ansible_python_interpreter is not the path of an interpreter"
+REMEMBERED = fast_path._REMEMBERED
 
 
 @pytest.mark.parametrize(
     ("variables", "python"),
     [
         ({"ansible_python_interpreter": "{{ python }}"}, PYTHON),
-        ({"ansible_python_interpreter": "auto"}, None),
-        ({"ansible_python_interpreter": "auto_silent"}, None),
-        ({"ansible_python_interpreter": None}, None),
+        ({"ansible_python_interpreter": "auto"}, REMEMBERED),
+        ({"ansible_python_interpreter": "auto_silent"}, REMEMBERED),
+        ({"ansible_python_interpreter": None}, REMEMBERED),
         ({"ansible_python_interpreter": "/usr/bin/env python3"}, None),
         ({"ansible_python_interpreter": "python3"}, None),
         ({"ansible_python_interpreter": "/bin/x;true"}, None),
@@ -160,7 +167,8 @@ NO_INTERPRETER = "ansible_python_interpreter names no interpreter by its path, a
 def test_the_interpreter(variables: dict[str, t.Any], python: str | None) -> None:
     action = Action()
     found = verdict(action, **variables)
-    assert [command for command, _program in action.sent] == ([f"{python} -I -S -"] if python else [])
+    commands = [python if python == REMEMBERED else f"{python} -I -S -"] if python else []
+    assert [command for command, _program in action.sent] == commands
     assert found.reason == ("" if python else NO_INTERPRETER)
 
 
@@ -169,7 +177,45 @@ def test_the_interpreter_of_a_delegate() -> None:
     action._task.delegate_to = "other"
     assert verdict(action, ansible_delegated_vars={"other": {"ansible_python_interpreter": "/usr/bin/python3"}}).result is not None
     assert action.sent[0][0] == "/usr/bin/python3 -I -S -"
-    assert verdict(action).reason == NO_INTERPRETER
+    # It is not that of the host.
+    verdict(action)
+    assert action.sent[1][0] == REMEMBERED
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of root's")
+@pytest.mark.parametrize(
+    ("mode", "uid", "first", "rc"),
+    [
+        (0o700, 0, "metalfleet receipt 2 {python}", 0),
+        (0o750, 0, "metalfleet receipt 2 {python}", 3),
+        (0o755, 0, "metalfleet receipt 2 {python}", 3),
+        (0o700, 10, "metalfleet receipt 2 {python}", 3),
+        (0o700, 0, "metalfleet receipt 2 /no/such python", 3),
+        (0o700, 0, "metalfleet receipt 2", 3),
+        (0o700, 0, None, 3),
+    ],
+)
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_the_interpreter_that_a_receipt_names(tmp_path: pathlib.Path, shell: str, mode: int, uid: int, first: str | None, rc: int) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"this machine has no {shell}")
+    python = tmp_path / "a python"
+    python.symlink_to(sys.executable)
+    folder = tmp_path / "metalfleet"
+    folder.mkdir()
+    if first is not None:
+        (folder / "receipt").write_text(first.format(python=python) + "\nmore\n")
+    folder.chmod(mode)
+    os.chown(folder, uid, -1)
+    command = REMEMBERED.replace("/var/db/metalfleet", "/no/such/folder").replace("/var/lib/metalfleet", str(folder))
+    done = subprocess.run([shell, "-c", command], input=b"print('it ran')", check=False, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (rc, b"it ran\n" if rc == 0 else b"", b"")
+
+
+def test_a_node_that_names_no_interpreter() -> None:
+    action = Action(said="")
+    action.rc = 3
+    assert verdict(action).reason == "no interpreter is configured, and there is no receipt that names one"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ PROGRAM = pathlib.Path(receipt_check.__file__)
 IS_ROOT = os.geteuid() == 0
 
 
-def receipt(*lines: bytes, heads: t.Sequence[bytes] = HEADS, magic: bytes = receipt_check.MAGIC) -> bytes:
+def receipt(*lines: bytes, heads: t.Sequence[bytes] = HEADS, magic: bytes = receipt_check.MAGIC + b" /usr/bin/python3") -> bytes:
     return b"\n".join([magic, *heads, *lines, b"end", b""])
 
 
@@ -57,7 +57,7 @@ def test_a_receipt() -> None:
     ("text", "why"),
     [
         (b"", "the receipt is of another format"),
-        (receipt(b"result {}", magic=b"metalfleet receipt 1"), "the receipt is of another format"),
+        (receipt(b"result {}", magic=b"metalfleet receipt 1 /usr/bin/python3"), "the receipt is of another format"),
         (receipt(b"result {}")[:-1], "the receipt is of another format"),
         (receipt(b"result {}") + b"more\n", "the receipt is of another format"),
         (receipt(), "the receipt has no result"),
@@ -149,10 +149,12 @@ def test_a_receipt_that_others_could_have_written_is_not_trusted(path: str, chan
         for name, value in change.items():
             setattr(host.files[path], name, value)
 
+    odd = path
+
     class Odd(MemoryLive):
-        def status(self, asked: bytes) -> t.Any:
-            found = super().status(asked)
-            if asked.decode() == path and path not in host.files:
+        def status(self, path: bytes) -> t.Any:
+            found = super().status(path)
+            if path.decode() == odd and odd not in host.files:
                 found.st_mode = (0o120000 if change.get("link") else 0o040000) | change.get("mode", 0o755)
                 found.st_uid = change.get("uid", 0)
             return found
