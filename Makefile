@@ -22,8 +22,8 @@ export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 
 # What `make test` runs, the longest first.
-SCENARIOS := fast_path drift real_package sick mixed upgrade check_first ten_drifts airgap composition when_idle macs linux rollback default
-TEST_JOBS := sanity hosts-test $(SCENARIOS:%=molecule-%) cores demo unit-oldest coverage lint-yaml lint-docs readers-test artefact lint-python
+SCENARIOS := fast_path drift server_062 server_071 server_060 distributed real_package sick mixed upgrade check_first ten_drifts airgap composition when_idle macs linux rollback default
+TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) cores unit-oldest coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
 .PHONY: help
@@ -106,7 +106,7 @@ artefact: venv ## Build the collection's archive, install it, read its documents
 	tests/tools/in_copy.sh tests/tools/artefact.sh
 
 .PHONY: demo
-demo: setup ## gpustack#1907 on two simulated Mac Studios with a real GPUStack: shown, cured, shown again.
+demo: setup ## gpustack#1907 on two simulated Mac Studios with a real GPUStack server: shown, cured, shown again.
 	@PYTHONPATH=tests/fleet:tests/gpustack:tests/mirror python3 tests/demo/demo.py
 
 .PHONY: molecule
@@ -138,6 +138,10 @@ bench: setup ## What a run that changes nothing costs (HOSTS=10 PAIRS=5).
 
 bench-fast-path: setup ## What the fast path costs beside one ping (HOSTS=10 PAIRS=5).
 	@PYTHONPATH=tests/fleet:tests/hosts python3 tests/bench/fast_path.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5)
+
+.PHONY: bench-models
+bench-models: setup ## What a run of the models' role that changes nothing costs (MODELS=300 WORKERS=60 PAIRS=5).
+	@PYTHONPATH=tests/fleet:tests/gpustack python3 tests/bench/models.py --models $(or $(MODELS),300) --workers $(or $(WORKERS),60) --pairs $(or $(PAIRS),5)
 
 .PHONY: mutation
 mutation: venv ## Change the pure code in every small way and see that a test notices (FILES= for some files only).

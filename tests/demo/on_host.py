@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, The metalfleet.gpustack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs on a demo host, by `python3 - ACTION`. It shares no code with the collection, so that it can contradict it."""
+"""Runs on a node of the demo, by `python3 - ACTION`. It shares no code with the collection, so that it can contradict it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pathlib
 import plistlib
 import subprocess
 import sys
+import typing as t
+import urllib.request
 
 VARIABLE = "GGML_METAL_NO_RESIDENCY"
 FILE = "/etc/default/gpustack"
@@ -55,6 +57,18 @@ def alive() -> str:
     return f"{having} of {total}"
 
 
+def model(port: str) -> None:
+    """Print what the llama-box that serves a model says of itself, and whether its process has the variable."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/props", timeout=30) as answer:
+        said = json.load(answer)
+    argv = said["argv"]
+    flags = [word for word in argv if word in ("--mmap", "--no-mmap")]
+    environment = pathlib.Path(PROCESSES, str(said["pid"]), "environ").read_bytes().split(b"\0")
+    having = any(pair.startswith(VARIABLE.encode() + b"=") for pair in environment)
+    seen = {"flags": flags, "rpc": "--rpc" in argv, "mapped": said["mapped"], "version": said["version"], "variable": having}
+    print(json.dumps(seen))
+
+
 def look() -> None:
     """Print one row a place."""
     with open(FILE) as file:
@@ -77,4 +91,5 @@ def look() -> None:
 
 
 if __name__ == "__main__":
-    {"plant": plant, "look": look}[sys.argv[1]]()
+    actions: dict[str, t.Callable[..., None]] = {"plant": plant, "look": look, "model": model}
+    actions[sys.argv[1]](*sys.argv[2:])

@@ -3,13 +3,15 @@
 
 """Runs on a host that has the layers of package.py, by `python3 - ACTION`; prints JSON. See README.md.
 
-install   Set the real GPUStack up as a service as install.sh does, server and worker in one, and wait until its RPC server runs.
-look      What runs and what lies where.
+install   Set the real GPUStack up as a service as install.sh does and wait until it is up, a worker until its RPC server runs and the
+          server knows of it. --role: server and worker in one (both), or one of them.
+look      What runs and what lies where. engines: only the llama-boxes that serve models, with what GPUStack handed to them.
 wait      The same, once the RPC server runs.
 replace   Put another llama-box in the place of the builtin one, by plain operations on files.
 record    Write a version of the builtin llama-box into GPUStack's versions.json.
 mirror    Serve the builtin llama-box on the port at which GPUStack here downloads its tools, until this process is ended.
 restart   Restart the service and wait. kill: end the RPC server and wait for the next one.
+upgrade   Let the link lead to another version, of a layer made with `upgrade`, with its own tools, and restart the service.
 
 It shares no code with the collection, so that it can contradict it.
 """
@@ -17,6 +19,7 @@ It shares no code with the collection, so that it can contradict it.
 from __future__ import annotations
 
 import argparse
+import base64
 import glob
 import hashlib
 import http.server
@@ -38,9 +41,7 @@ import zipfile
 
 MAC = os.uname().sysname == "Darwin"
 HOME = pathlib.Path("/Users/admin" if MAC else "/root")
-VENV = HOME / ".local/pipx/venvs/gpustack"
-SITE_PACKAGES = VENV / "lib/python3.11/site-packages"
-THIRD_PARTY = SITE_PACKAGES / "gpustack/third_party/bin"
+# pipx's link, which the service starts.
 PROGRAM = HOME / ".local/bin/gpustack"
 TOOLS = pathlib.Path("/opt/gpustack-tools")
 DATA = pathlib.Path("/var/lib/gpustack")
@@ -53,10 +54,12 @@ UNIT = pathlib.Path("/etc/systemd/system/gpustack.service")
 # A simulated Mac hides its real process table; this is where tests look at it.
 PROCESSES = pathlib.Path("/.sim/proc" if MAC else "/proc")
 SERVER_PORT, WORKER_PORT, MIRROR_PORT = 80, 10150, 18999
+PORTS = {"both": (SERVER_PORT, WORKER_PORT), "server": (SERVER_PORT,), "worker": (WORKER_PORT,)}
+PASSWORD, TOKEN = "Secret#12345", "token-of-the-workers"
 # BUILTIN_LLAMA_BOX_VERSION and BUILTIN_GGUF_PARSER_VERSION in gpustack/worker/tools_manager.py.
 LLAMA_BOX = {"0.6.0": "v0.0.136", "0.6.2": "v0.0.154", "0.7.1": "v0.0.171"}
 GGUF_PARSER = {"0.6.0": "v0.14.1", "0.6.2": "v0.19.0", "0.7.1": "v0.22.1"}
-GPUS = {
+GPUS: dict[str, dict[str, t.Any]] = {
     # 384 GiB: three quarters of the memory of 512.
     "apple": {"name": "Apple M3 Ultra", "vendor": "Apple", "index": 0, "memory": {"total": 384 << 30, "is_unified_memory": True}},
     "nvidia": {"name": "NVIDIA L40S", "vendor": "NVIDIA", "index": 0, "memory": {"total": 48 << 30, "is_unified_memory": False}},
@@ -81,6 +84,16 @@ WantedBy=multi-user.target
 LIMIT_SECONDS = 240.0
 
 
+def site_packages() -> pathlib.Path:
+    """The packages of the virtual environment that the link leads into."""
+    return PROGRAM.resolve().parents[1] / "lib/python3.11/site-packages"
+
+
+def third_party() -> pathlib.Path:
+    """Where GPUStack has its tools."""
+    return site_packages() / "gpustack/third_party/bin"
+
+
 def write(path: pathlib.Path, text: str) -> None:
     """Write a file, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +107,7 @@ def run(*argv: str) -> str:
 
 def version_of_gpustack() -> str:
     """From the name of its dist-info."""
-    return next(SITE_PACKAGES.glob("gpustack-*.dist-info")).name[len("gpustack-") : -len(".dist-info")]
+    return next(site_packages().glob("gpustack-*.dist-info")).name[len("gpustack-") : -len(".dist-info")]
 
 
 def has_folders() -> bool:
@@ -108,8 +121,8 @@ def builtin() -> tuple[pathlib.Path, str]:
     if has_folders():
         # Without a device, as no accelerator's tools are on these hosts; GPUStack's code sees Darwin on a simulated Mac.
         key += f"-{LLAMA_BOX[version_of_gpustack()]}-{'darwin-arm64-mps' if MAC else 'linux-amd64'}"
-        return THIRD_PARTY / "llama-box" / key / "llama-box", key
-    return THIRD_PARTY / "llama-box/llama-box", key
+        return third_party() / "llama-box" / key / "llama-box", key
+    return third_party() / "llama-box/llama-box", key
 
 
 def install_tools() -> None:
@@ -122,38 +135,57 @@ def install_tools() -> None:
     # 0.6.0 makes an absolute link, later ones a relative one.
     link.symlink_to(program if version == "0.6.0" else "llama-box")
     if has_folders():
-        (THIRD_PARTY / "llama-box/llama-box-default").symlink_to(key)
+        (third_party() / "llama-box/llama-box-default").symlink_to(key)
     for name in ("gguf-parser", "fastfetch"):
-        (THIRD_PARTY / name).mkdir()
-        shutil.copy(TOOLS / name, THIRD_PARTY / name / name)
+        (third_party() / name).mkdir()
+        shutil.copy(TOOLS / name, third_party() / name / name)
     recorded = {key: LLAMA_BOX[version], "gguf-parser": GGUF_PARSER[version], "fastfetch": "2.25.0.1"}
-    write(THIRD_PARTY / "versions.json", json.dumps(recorded, indent=4))
+    write(third_party() / "versions.json", json.dumps(recorded, indent=4))
 
 
-def configure(gpu: str) -> None:
-    """The config.yaml of a server with a worker of its own, for a machine that reaches no internet."""
-    memory = 512 << 30 if gpu == "apple" else 64 << 30
+def settings() -> dict[str, t.Any]:
+    """What configure() has written."""
+    return dict(json.loads(CONFIG.read_text()))
+
+
+def role() -> str:
+    """both, server or worker."""
+    return "worker" if "server_url" in settings() else "server" if "disable_worker" in settings() else "both"
+
+
+def configure(arguments: argparse.Namespace) -> None:
+    """The config.yaml, for a machine that reaches no internet."""
+    gpu = arguments.gpu
+    memory = arguments.memory_gib or (512 if gpu == "apple" else 64)
     kernel = {"name": "Darwin" if MAC else "Linux", "release": os.uname().release, "version": os.uname().version, "architecture": ""}
     resources: dict[str, t.Any] = {
         "cpu": {"total": 32},
-        "memory": {"total": memory, "is_unified_memory": gpu == "apple"},
+        "memory": {"total": memory << 30, "is_unified_memory": gpu == "apple"},
         "os": {"name": "macOS", "version": "15.5"} if MAC else {"name": "Debian", "version": "12"},
         "kernel": kernel,
     }
     if gpu != "none":
-        resources["gpu_devices"] = [GPUS[gpu]]
-    content = {
-        "bootstrap_password": "Secret#12345",
+        own = GPUS[gpu]["memory"]
+        total = arguments.gpu_memory_gib << 30 if arguments.gpu_memory_gib else own["total"]
+        resources["gpu_devices"] = [{**GPUS[gpu], "memory": {**own, "total": total}}]
+    server = {
+        "bootstrap_password": PASSWORD,
         "disable_update_check": True,
         # GPUStack's own catalog would make it look for the hubs of models.
         "model_catalog_file": str(CATALOG),
-        "tools_download_base_url": f"http://127.0.0.1:{MIRROR_PORT}",
-        "resources": resources,
     }
+    worker = {"tools_download_base_url": f"http://127.0.0.1:{MIRROR_PORT}", "resources": resources}
+    content: dict[str, t.Any] = {**server, **worker}
+    if arguments.role == "server":
+        # Without the last, whoever asks from this host is the administrator.
+        content = {**server, "disable_worker": True, "token": TOKEN, "force_auth_localhost": True}
+    elif arguments.role == "worker":
+        name = {"worker_name": arguments.worker_name, "worker_ip": arguments.worker_ip}
+        content = {**worker, **name, "server_url": arguments.server_url, "token": TOKEN}
     # JSON is YAML.
     write(CONFIG, json.dumps(content, indent=2))
     write(CATALOG, "[]\n")
-    write(ENVIRONMENT, "HF_HUB_OFFLINE=1\n")
+    write(ENVIRONMENT, "".join(f"{line}\n" for line in ["HF_HUB_OFFLINE=1", *arguments.variable]))
 
 
 def install_service() -> None:
@@ -259,24 +291,28 @@ def rpc_server(process: dict[str, t.Any]) -> dict[str, t.Any]:
 
 
 def worker() -> dict[str, t.Any]:
-    """What GPUStack's server says of the worker; from this host every request is the administrator's."""
+    """What GPUStack's server says of the worker of this host; {} where it says nothing."""
+    server_url = settings().get("server_url", f"http://127.0.0.1:{SERVER_PORT}")
+    credentials = base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
+    request = urllib.request.Request(f"{server_url}/v1/workers?perPage=100", headers={"Authorization": f"Basic {credentials}"})
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{SERVER_PORT}/v1/workers?perPage=100", timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=5) as answer:
             items = json.load(answer)["items"]
     except OSError:
         return {}
-    return {"state": items[0]["state"], "rpc_servers": items[0]["status"].get("rpc_servers")} if items else {}
+    own = [item for item in items if item["name"] == settings().get("worker_name", item["name"])]
+    return {"state": own[0]["state"], "rpc_servers": (own[0]["status"] or {}).get("rpc_servers")} if own else {}
 
 
 def digests() -> dict[str, str]:
     """Every file below third_party/bin with its SHA-256, and every link with where it leads."""
     found = {}
-    for name in glob.glob(f"{THIRD_PARTY}/**", recursive=True):
+    for name in glob.glob(f"{third_party()}/**", recursive=True):
         path = pathlib.Path(name)
         if path.is_symlink():
-            found[str(path.relative_to(THIRD_PARTY))] = f"-> {os.readlink(path)}"
+            found[str(path.relative_to(third_party()))] = f"-> {os.readlink(path)}"
         elif path.is_file():
-            found[str(path.relative_to(THIRD_PARTY))] = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(path.relative_to(third_party()))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return dict(sorted(found.items()))
 
 
@@ -285,16 +321,16 @@ def look() -> dict[str, t.Any]:
     running = processes()
     rpc_servers = [rpc_server(process) for process in running if program_of(process) and "--rpc-server-port" in process["argv"]]
     program, key = builtin()
-    recorded = json.loads((THIRD_PARTY / "versions.json").read_text())
+    recorded = json.loads((third_party() / "versions.json").read_text())
     return {
         "gpustack": version_of_gpustack(),
-        "healthz": {str(port): health(port) for port in (SERVER_PORT, WORKER_PORT)},
-        "worker": worker(),
+        "healthz": {str(port): health(port) for port in PORTS[role()]},
+        "worker": worker() if role() != "server" else {},
         "rpc_servers": rpc_servers,
         "builtin": {"path": str(program), "version": ask_program(program), "key": key, "recorded": recorded.get(key)},
         "versions_json": {
-            "sha256": hashlib.sha256((THIRD_PARTY / "versions.json").read_bytes()).hexdigest(),
-            "mtime_ns": (THIRD_PARTY / "versions.json").stat().st_mtime_ns,
+            "sha256": hashlib.sha256((third_party() / "versions.json").read_bytes()).hexdigest(),
+            "mtime_ns": (third_party() / "versions.json").stat().st_mtime_ns,
         },
         "third_party": digests(),
         "processes": [{**process, "argv": " ".join(process["argv"])} for process in running],
@@ -303,9 +339,25 @@ def look() -> dict[str, t.Any]:
     }
 
 
+def engines() -> dict[str, t.Any]:
+    """By the alias of the model: program, arguments and environment, as the kernel has them."""
+    found = {}
+    for process in processes():
+        if program_of(process) == process["exe"] and "--alias" in process["argv"]:
+            pairs = (PROCESSES / str(process["pid"]) / "environ").read_bytes().decode().split("\0")
+            environment = dict(pair.split("=", 1) for pair in pairs if pair.startswith(("GGML_", "LLAMA_BOX_", "METALFLEET_")))
+            alias = process["argv"][process["argv"].index("--alias") + 1]
+            found[alias] = {"pid": process["pid"], "exe": process["exe"], "argv": process["argv"], "environment": environment}
+    return found
+
+
 def is_up(seen: dict[str, t.Any], other_than: t.Collection[int], rpc: bool) -> bool:
     """Whether server and worker answer and RPC servers run that are none of those."""
-    if set(seen["healthz"].values()) != {200} or seen["worker"].get("state") != "ready":
+    if set(seen["healthz"].values()) != {200}:
+        return False
+    if role() == "server":
+        return True
+    if seen["worker"].get("state") != "ready" or (rpc and role() == "worker" and not seen["worker"]["rpc_servers"]):
         return False
     pids = {process["pid"] for process in seen["rpc_servers"] if process["listens"]}
     return not rpc or bool(pids - set(other_than))
@@ -346,6 +398,16 @@ def restart(rpc: bool) -> dict[str, t.Any]:
     return {**seen, "seconds": {"restart command": took, **seen["seconds"]}}
 
 
+def upgrade(version: str) -> dict[str, t.Any]:
+    """As an upgrade by pipx: other packages, the same service, settings and data."""
+    before = rpc_pids()
+    PROGRAM.unlink()
+    PROGRAM.symlink_to(HOME / f".local/pipx/venvs/gpustack-{version}/bin/gpustack")
+    install_tools()
+    restart_service()
+    return wait(before)
+
+
 def kill() -> dict[str, t.Any]:
     """End the RPC servers and wait for the next ones."""
     before = rpc_pids()
@@ -374,7 +436,7 @@ def replace(version: str) -> dict[str, t.Any]:
 
 def record(version: str) -> dict[str, t.Any]:
     """What nobody should do: GPUStack takes any version but its own for a reason to download its own again."""
-    file = THIRD_PARTY / "versions.json"
+    file = third_party() / "versions.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), builtin()[1]: version}, indent=4))
     return look()
 
@@ -403,12 +465,27 @@ def mirror() -> None:
     http.server.ThreadingHTTPServer(("127.0.0.1", MIRROR_PORT), Handler).serve_forever()
 
 
-def install(gpu: str) -> dict[str, t.Any]:
+def wait_for_server(server_url: str) -> None:
+    """A worker of 0.6.0 that finds no server ends for good."""
+    start = time.monotonic()
+    while True:
+        try:
+            with urllib.request.urlopen(f"{server_url}/healthz", timeout=5):
+                return
+        except OSError as exc:
+            if time.monotonic() - start > LIMIT_SECONDS:
+                sys.exit(f"no server answers at {server_url}: {exc}")
+        time.sleep(0.5)
+
+
+def install(arguments: argparse.Namespace) -> dict[str, t.Any]:
     """Everything."""
     install_tools()
-    configure(gpu)
+    configure(arguments)
+    if arguments.role == "worker":
+        wait_for_server(arguments.server_url)
     install_service()
-    return wait(rpc=gpu != "none")
+    return wait(rpc=arguments.gpu != "none")
 
 
 def main() -> None:
@@ -416,24 +493,31 @@ def main() -> None:
     os.umask(0o022)
     parser = argparse.ArgumentParser(description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    for name in ("look", "wait", "mirror", "kill"):
+    for name in ("look", "engines", "wait", "mirror", "kill"):
         actions.add_parser(name)
-    for name in ("replace", "record"):
+    for name in ("replace", "record", "upgrade"):
         actions.add_parser(name).add_argument("version")
     for name in ("install", "restart"):
         # A worker without a GPU starts no RPC server.
         actions.add_parser(name).add_argument("--gpu", choices=["apple", "nvidia", "none"], default="apple" if MAC else "nvidia")
+    of_install = actions.choices["install"]
+    of_install.add_argument("--role", choices=sorted(PORTS), default="both")
+    for name in ("--server-url", "--worker-name", "--worker-ip"):
+        of_install.add_argument(name)
+    for name in ("--memory-gib", "--gpu-memory-gib"):
+        of_install.add_argument(name, type=int)
+    of_install.add_argument("--variable", action="append", default=[], metavar="NAME=VALUE", help="of the service's environment")
     arguments = parser.parse_args()
     if arguments.action == "mirror":
         mirror()
     elif arguments.action == "install":
-        seen = install(arguments.gpu)
+        seen = install(arguments)
     elif arguments.action == "restart":
         seen = restart(arguments.gpu != "none")
-    elif arguments.action in ("replace", "record"):
-        seen = {"replace": replace, "record": record}[arguments.action](arguments.version)
+    elif arguments.action in ("replace", "record", "upgrade"):
+        seen = {"replace": replace, "record": record, "upgrade": upgrade}[arguments.action](arguments.version)
     else:
-        seen = {"look": look, "wait": wait, "kill": kill}[arguments.action]()
+        seen = {"look": look, "engines": engines, "wait": wait, "kill": kill}[arguments.action]()
     print(json.dumps(seen))
 
 

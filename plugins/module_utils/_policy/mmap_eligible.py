@@ -23,7 +23,7 @@ _GPU_ID = re.compile(r"(?P<worker>.+):[^:]+:\d+")
 
 def eligible(model: ModelFacts, workers: t.Iterable[WorkerFacts]) -> t.List[WorkerFacts]:
     """The workers that have all labels of worker_selector, and a GPU among those of gpu_selector."""
-    selected = {_worker_of(model, gpu_id) for gpu_id in model.gpu_ids}
+    selected = {parse_gpu_id(model.name, gpu_id) for gpu_id in model.gpu_ids}
     return [
         worker
         for worker in workers
@@ -32,8 +32,9 @@ def eligible(model: ModelFacts, workers: t.Iterable[WorkerFacts]) -> t.List[Work
     ]
 
 
-def _worker_of(model: ModelFacts, gpu_id: str) -> str:
+def parse_gpu_id(model_name: str, gpu_id: str) -> str:
+    """The worker of a selected GPU. Raises BadInputError."""
     match = _GPU_ID.fullmatch(gpu_id)
     if match is None:
-        raise BadInputError(f"gpu_selector of the model {model.name}: {gpu_id!r} is no GPU; write it like worker-name:mps:0")
+        raise BadInputError(f"gpu_selector of the model {model_name}: {gpu_id!r} is no GPU; write it like worker-name:mps:0")
     return match.group("worker")

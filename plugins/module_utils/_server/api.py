@@ -22,11 +22,12 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_worker import Worker, parse_worker
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.client import Client
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.errors import ServerError, StrangeAnswerError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.errors import NotFoundError, ServerError, StrangeAnswerError
 
 MODELS = "/v1/models"
 INSTANCES = "/v1/model-instances"
 WORKERS = "/v1/workers"
+EVALUATIONS = "/v1/model-evaluations"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,19 +85,59 @@ def create_model(client: Client, wanted: t.Mapping[str, t.Any]) -> Model:
     return parse_model(client.post(MODELS, model_post_body(wanted)))
 
 
-def change_model(client: Client, model_id: int, changes: t.Mapping[str, t.Any]) -> Model:
-    """Change these fields of a model and no others; returns it as it is afterwards.
+def change_model(client: Client, model_id: int, changes_of: t.Callable[[Model], t.Mapping[str, t.Any]]) -> Model:
+    """Change fields of a model and no others; returns it as it is afterwards. changes_of: from the model of now to the fields.
 
-    It is read just before, since PUT forces some fields on us, and read again, since nothing else shows that another client
-    came in between. Raises ServerError where the model is then otherwise than it was sent.
+    It is read just before, since PUT forces some fields on us and some hold what others keep there, too, and read again, since
+    nothing else shows that another client came in between. Raises ServerError where the model is then otherwise than it was sent.
     """
-    body = model_put_body(read_model(client, model_id).raw, changes)
+    now = read_model(client, model_id)
+    changes = changes_of(now)
+    if not changes:
+        return now
+    body = model_put_body(now.raw, changes)
     client.put(f"{MODELS}/{model_id}", body)
-    after = read_model(client, model_id)
+    try:
+        after = read_model(client, model_id)
+    except ServerError as exc:
+        exc.unsure = True
+        raise
     different = put_differences(body, after.raw)
     if different:
         raise ServerError(
             f"{client.server_url}: model {after.name}: {', '.join(different)} is not what was sent just before, so somebody else "
-            "changes this model; find out who, then run again"
+            "changes this model; find out who, then run again",
+            unsure=True,
         )
     return after
+
+
+def delete_model(client: Client, model: Model) -> None:
+    """Delete a model with its instances. One that is gone already is no error."""
+    _delete(client, f"{MODELS}/{model.id}", model.name)
+
+
+def delete_instance(client: Client, instance: Instance) -> bool:
+    """End an instance; the server makes another one for it at once. Returns whether it was still there."""
+    return _delete(client, f"{INSTANCES}/{instance.id}", instance.name)
+
+
+def _delete(client: Client, path: str, name: t.Optional[str]) -> bool:
+    """Delete what has this name. SQLite gives the id of what is gone to the next one, so that it is looked at once more before that."""
+    try:
+        found = client.get(path)
+        if not isinstance(found, dict) or found.get("name") != name:
+            return False
+        client.delete(path)
+    except NotFoundError:
+        return False
+    return True
+
+
+def evaluate(client: Client, specs: t.Sequence[t.Mapping[str, t.Any]], timeout_seconds: float) -> t.List[t.Mapping[str, t.Any]]:
+    """What the scheduler says of models that are not there yet, in one call. It changes nothing."""
+    answer = client.post(EVALUATIONS, {"model_specs": [model_post_body(spec) for spec in specs]}, timeout_seconds)
+    results = answer.get("results") if isinstance(answer, dict) else None
+    if not isinstance(results, list) or len(results) != len(specs) or not all(isinstance(result, dict) for result in results):
+        raise StrangeAnswerError(f"{client.server_url}: POST {EVALUATIONS} gives no result for each model; look for a proxy in between")
+    return results

@@ -24,11 +24,14 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server import errors, sentences
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.connection import Connection
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.streaming import Stream
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.transport import Answer, Clock, Transport, UnansweredError
 
 Query = t.Mapping[str, t.Union[str, int]]
 
 _LONGEST_PAUSE_SECONDS = 30.0
+# What a log of minutes ago has at its beginning is there at once.
+_LONGEST_LISTENING_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,19 @@ class Client:
     def get(self, path: str, query: t.Optional[Query] = None, timeout_seconds: t.Optional[float] = None) -> t.Any:
         """Read one thing."""
         return self._ask("GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path, None, timeout_seconds)
+
+    def beginning(self, path: str, query: Query, most_bytes: int, enough: t.Callable[[str], bool]) -> str:
+        """The beginning of a text that may be long, or never end, such as a log. Not tried again."""
+        where = f"{path}?{urllib.parse.urlencode(query)}"
+        timeout_seconds = min(self._connection.timeout_seconds, _LONGEST_LISTENING_SECONDS)
+        try:
+            answer = self._transport.beginning(where, timeout_seconds, most_bytes, enough)
+        except UnansweredError as exc:
+            raise sentences.silent(sentences.Asked(self._connection, "GET", path, "", Redactor()), exc) from exc
+        text = answer.body.decode("utf-8", "replace")
+        if 200 <= answer.status < 300:
+            return text
+        raise self._problem("GET", path, None, answer, "")
 
     def list(self, path: str, query: t.Optional[Query] = None) -> t.List[Item]:
         """Read all items of a list, page by page.
@@ -83,6 +99,18 @@ class Client:
     def delete(self, path: str, timeout_seconds: t.Optional[float] = None) -> t.Any:
         """Take something away."""
         return self._ask("DELETE", path, None, timeout_seconds)
+
+    def stream(self, path: str, body: t.Any, silence_seconds: float) -> Stream:
+        """Ask for something that takes a body and whose answer comes bit by bit. Not tried again, and what goes wrong is told there."""
+        return Stream(self._transport, self._clock, path, body, silence_seconds)
+
+    def refusal(self, path: str, body: t.Any, answer: Answer) -> errors.ServerError:
+        """What is wrong with an answer that a stream brought."""
+        return self._problem("POST", path, body, answer, "")
+
+    def clean(self, text: str) -> str:
+        """A text that others wrote, without secrets."""
+        return Redactor(self._connection.secrets()).clean(text)
 
     def check_version(self) -> ServerVersion:
         """The version of the server, which it tells to everybody. Raises UnsupportedServerError for one we are not made for."""
@@ -128,12 +156,14 @@ class Client:
                 return json.loads(text)
             except (ValueError, RecursionError):
                 pass
+        raise self._problem(method, path, body, answer, tried)
+
+    def _problem(self, method: str, path: str, body: t.Any, answer: Answer, tried: str) -> errors.ServerError:
+        text = answer.body.decode("utf-8", "replace")
         redactor = Redactor((*self._connection.secrets(), *secrets_in(body)))
         asked = sentences.Asked(self._connection, method, path, tried, redactor)
         refusal = parse_refusal(text) if answer.status >= 400 else None
-        if refusal is None:
-            raise sentences.strange(asked, answer, text)
-        raise sentences.refused(asked, answer, text, refusal)
+        return sentences.strange(asked, answer, text) if refusal is None else sentences.refused(asked, answer, text, refusal)
 
     def _answer(self, method: str, path: str, body: t.Any, timeout_seconds: float) -> t.Tuple[Answer, str]:
         """An answer, and how often and how long it was asked for, where that was more than once."""

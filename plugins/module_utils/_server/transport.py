@@ -54,6 +54,10 @@ class Answer:
     location: str = ""
 
 
+# Takes the head of an answer, then its pieces; returns whether it wants more.
+Told = t.Callable[[t.Union[Answer, bytes]], bool]
+
+
 class UnansweredError(Exception):
     """No whole answer came, for a reason that may pass. sent: the request may have arrived."""
 
@@ -82,11 +86,17 @@ class Transport:
 
     def exchange(self, method: str, path: str, body: t.Any, timeout_seconds: float) -> Answer:
         """Ask once. body: sent as JSON, unless it is None. Raises UnansweredError, and UnreachableError for what will not pass."""
-        url = self._connection.server_url
         end = self._clock.monotonic() + timeout_seconds
+        return self._ask(
+            lambda: self._open(method, path, body, timeout_seconds),
+            lambda response: _answer(response, end, timeout_seconds, self._clock),
+        )
+
+    def _ask(self, begin: t.Callable[[], t.Any], read: t.Callable[[t.Any], Answer]) -> Answer:
+        url = self._connection.server_url
         try:
-            with contextlib.closing(self._open(method, path, body, timeout_seconds)) as response:
-                return _answer(response, end, timeout_seconds, self._clock)
+            with contextlib.closing(begin()) as response:
+                return read(response)
         except urllib.error.URLError as exc:
             # A handshake that just ends is one of a server that restarts.
             if isinstance(exc.reason, ssl.SSLError) and not isinstance(exc.reason, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
@@ -99,6 +109,44 @@ class Transport:
         except ValueError as exc:
             # A host's name that IDNA cannot hold.
             raise BadInputError(f"server_url: {url} cannot be asked ({words(exc)}); correct it") from exc
+
+    def beginning(self, path: str, timeout_seconds: float, most_bytes: int, enough: t.Callable[[str], bool]) -> Answer:
+        """GET what may be long, or never end, and stop once there is enough of it. Raises as exchange() does."""
+        end = self._clock.monotonic() + timeout_seconds
+        have = b""
+
+        def read(response: t.Any) -> Answer:
+            nonlocal have
+            while len(have) < most_bytes and self._clock.monotonic() < end and not enough(have.decode("utf-8", "replace")):
+                try:
+                    piece = response.read1(_PIECE_BYTES)
+                except socket.timeout:
+                    # It has no more to say for now.
+                    break
+                if not piece:
+                    break
+                have += piece
+            return Answer(response.status, response.headers.get("Content-Type") or "", have[:most_bytes])
+
+        return self._ask(lambda: self._open("GET", path, None, timeout_seconds), read)
+
+    def follow(self, path: str, body: t.Any, silence_seconds: float, told: Told) -> None:
+        """POST, and tell of the answer as it comes. silence_seconds: how long nothing may come. Raises as exchange() does."""
+
+        def read(response: t.Any) -> Answer:
+            head = Answer(response.status, response.headers.get("Content-Type") or "", b"", location=response.headers.get("Location") or "")
+            more, have = told(head), 0
+            while more:
+                piece = response.read1(_PIECE_BYTES)
+                have += len(piece)
+                _check_size(have)
+                if not piece:
+                    _check_whole(response, have)
+                    break
+                more = told(piece)
+            return head
+
+        self._ask(lambda: self._open("POST", path, body, silence_seconds), read)
 
     def _open(self, method: str, path: str, body: t.Any, timeout_seconds: float) -> t.Any:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
@@ -135,13 +183,10 @@ def _answer(response: t.Any, end: float, timeout_seconds: float, clock: Clock) -
             break
         pieces.append(piece)
         have += len(piece)
-        if have > _MOST_BYTES:
-            raise UnansweredError(f"the answer has more than {_MOST_BYTES} bytes")
+        _check_size(have)
         if clock.monotonic() > end:
             raise UnansweredError(f"the answer was not whole after {timeout_seconds:g} seconds ({have} bytes were)")
-    length = response.headers.get("Content-Length") or ""
-    if length.isdecimal() and have < float(length):
-        raise UnansweredError(f"the connection was cut after {have} of {length} bytes")
+    _check_whole(response, have)
     asked = response.headers.get("Retry-After") or ""
     return Answer(
         status=response.status,
@@ -150,6 +195,17 @@ def _answer(response: t.Any, end: float, timeout_seconds: float, clock: Clock) -
         retry_after_seconds=float(asked) if asked.isdecimal() else 0.0,
         location=response.headers.get("Location") or "",
     )
+
+
+def _check_size(have: int) -> None:
+    if have > _MOST_BYTES:
+        raise UnansweredError(f"the answer has more than {_MOST_BYTES} bytes")
+
+
+def _check_whole(response: t.Any, have: int) -> None:
+    length = response.headers.get("Content-Length") or ""
+    if length.isdecimal() and have < float(length):
+        raise UnansweredError(f"the connection was cut after {have} of {length} bytes")
 
 
 def _tls_problem(error: ssl.SSLError) -> str:

@@ -1,0 +1,23 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run the module model, and show what it waits for."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.watch import run_and_show
+
+
+class ActionModule(ActionBase):  # type: ignore[misc,unused-ignore]
+    """The action metalfleet.gpustack.model. async is refused: Ansible would not wait for the module, nor this."""
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        return run_and_show(self, "metalfleet.gpustack.model", task_vars or {})
