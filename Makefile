@@ -132,12 +132,14 @@ readers-test: setup ## Our model of how environment files are read against real 
 survive: setup ## What the collection takes for granted of the real GPUStack: a replaced llama-box stays, and runs.
 	@PYTHONPATH=tests/fleet python3 tests/gpustack/survive.py $(COMBINATIONS)
 
-.PHONY: bench bench-fast-path
-bench: setup ## What a run that changes nothing costs (HOSTS=10 PAIRS=5).
-	@PYTHONPATH=tests/fleet python3 tests/bench/bench.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5)
+.PHONY: bench bench-report
+bench: setup ## What a run costs, beside other tools with the same policy (HOSTS=10 PAIRS=5 FIRST=1 ONLY= FORKS=20 ARCHIVE_MIB=50 RESULTS=docs).
+	@PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/bench/bench.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5) \
+	    --first $(or $(FIRST),1) --forks $(or $(FORKS),20) --archive-mib $(or $(ARCHIVE_MIB),50) $(if $(ONLY),--only $(ONLY)) $(if $(RESULTS),--results $(RESULTS))
+	@if [ "$(RESULTS)" = docs ]; then $(MAKE) --no-print-directory bench-report; fi
 
-bench-fast-path: setup ## What the fast path costs beside one ping (HOSTS=10 PAIRS=5).
-	@PYTHONPATH=tests/fleet:tests/hosts python3 tests/bench/fast_path.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5)
+bench-report: venv ## Bring the figures in docs to what docs/performance.json says.
+	@python3 tests/bench/report.py
 
 .PHONY: bench-models
 bench-models: setup ## What a run of the models' role that changes nothing costs (MODELS=300 WORKERS=60 PAIRS=5).
