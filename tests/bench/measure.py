@@ -65,7 +65,7 @@ class Meter:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**_inherited(), **environment},
             preexec_fn=enter,
         )
         seconds = time.monotonic() - start
@@ -74,6 +74,11 @@ class Meter:
 
     def _target_cpu(self) -> float:
         return sum(cpu_seconds(group) for group in self.targets)
+
+
+def _inherited() -> t.Dict[str, str]:
+    """Our own environment. A variable that keeps Python from writing what it has compiled would have it compile Ansible at each start."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 class LargestProcess:

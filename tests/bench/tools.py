@@ -76,19 +76,20 @@ def pyinfra_program() -> pathlib.Path:
     return venv / "bin/pyinfra"
 
 
-def command_of(tool: Tool, targets: Targets, forks: int) -> t.Tuple[t.List[str], t.Dict[str, str]]:
-    """The command, and what its environment needs."""
+def command_of(tool: Tool, targets: Targets, forks: int, host: str = "") -> t.Tuple[t.List[str], t.Dict[str, str]]:
+    """The command, and what its environment needs. host: the only one that it is to be for, where that is one."""
     fleet = targets.fleet
     inside = targets.inside()
+    only = ["--limit", host] if host else []
     reach = str(fleet.folder / "reach.yml")
     if tool.run == "play":
         inventories = ["-i", str(fleet.folder / "inventory.yml"), "-i", reach]
-        return [*inside, "ansible-playbook", str(HERE / tool.what), *inventories, "-f", str(forks), *tool.arguments], ENVIRONMENT
+        return [*inside, "ansible-playbook", str(HERE / tool.what), *inventories, "-f", str(forks), *only, *tool.arguments], ENVIRONMENT
     if tool.run == "ssh":
         return [*inside, sys.executable, str(HERE / "raw_ssh.py"), reach, USER, str(forks), tool.what], {}
     environment = {"BENCH_REACH": reach, "BENCH_USER": USER, "BENCH_POLICY": str(fleet.folder / "policy.json")}
     files = [str(HERE / "pyinfra/inventory.py"), str(HERE / "pyinfra" / tool.what)]
-    return [*inside, str(pyinfra_program()), "-y", "--sudo", "--parallel", str(forks), *tool.arguments, *files], environment
+    return [*inside, str(pyinfra_program()), "-y", "--sudo", "--parallel", str(forks), *only, *tool.arguments, *files], environment
 
 
 def changes_of(tool: Tool, output: str, hosts: int) -> int:
