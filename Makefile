@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 
 # What `make test` runs, the longest first.
-SCENARIOS := server_062 server_071 server_060 real_package drift distributed sick mixed upgrade check_first ten_drifts airgap composition when_idle macs linux rollback default
+SCENARIOS := server_062 server_071 server_060 real_package drift fast_path distributed sick mixed upgrade check_first ten_drifts airgap composition when_idle macs linux rollback default
 TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) cores unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
