@@ -195,6 +195,8 @@ def _overridden(model: ModelFacts, decision: Decision, override: Override, stric
     risk = ""
     if override.flag == MMAP or _CARE.index(override.flag) > _CARE.index(decision.flag):
         risk = f"{_said(override.flag)} against the rule {decision.rule}, which says {_said(decision.flag)}: {decision.reason}"
+    if risk and override.reason:
+        risk = f"{risk} (overridden for this reason: {override.reason})"
     if risk and strict:
         raise BadInputError(f"strict: the override by {override.origin()} for the model {model.name} is a risk, {risk}; take it out")
     return dataclasses.replace(decision, flag=override.flag, rule=OVERRIDE, reason=reason, overridden=decision.rule, risk=risk, extra=())

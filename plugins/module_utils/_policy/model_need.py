@@ -92,12 +92,28 @@ def of_model(
 ) -> Need:
     """The need of a model as GPUStack's API names its fields, from what the server claims for it and the size of its weights.
 
-    weights_bytes: if not given, what llama-box told when the model ran last (meta.size). A claim below the weights leaves them out
-    whatever the parameters say now: they were others when it was made.
+    weights_bytes: if not given, what llama-box told when the model ran last (meta.size). What the claim itself shows of whether it leaves
+    them out outranks the parameters, which may have been others when it was made.
     """
     fields = mapping(model)
     weights = whole(weights_bytes) or whole(mapping(fields.get("meta")).get("size"))
     claim = whole(claim_bytes)
-    assumes_mmap = mmap_parameters.estimator_assumes_mmap(fields.get("backend_parameters"), gpustack_version)
-    is_too_small = claim is not None and weights is not None and claim < weights
-    return of_claim(claim, weights, assumes_mmap or is_too_small)
+    hides_weights = leaves_weights_out(claim, weights, fields.get("backend_parameters"), gpustack_version)
+    return of_claim(claim, weights, hides_weights)
+
+
+def leaves_weights_out(
+    claim_bytes: t.Optional[int], weights_bytes: t.Optional[int], parameters: t.Any, gpustack_version: t.Optional[str]
+) -> bool:
+    """Whether a claim of a Mac was made without the weights of the layers that it is for.
+
+    Below their size it was. From there to twice as much it was not, since context and overhead are smaller than the weights nearly
+    always. Beyond that, and where their size is not known, it is as the parameters say now.
+    """
+    if claim_bytes is not None and weights_bytes is not None:
+        if claim_bytes < weights_bytes:
+            return True
+        # 0.6.0 knows no other way than to leave them out.
+        if claim_bytes < 2 * weights_bytes and not mmap_parameters.is_without_no_mmap(gpustack_version):
+            return False
+    return mmap_parameters.estimator_assumes_mmap(parameters, gpustack_version)

@@ -16,7 +16,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import mmap_parameters
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_need import Need, exactly, whole
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_need import Need, exactly, leaves_weights_out, whole
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_instance import Claim, Instance, Subordinate
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_model import Model
 
@@ -32,7 +32,7 @@ class Part:
 
     main: it loads the model, others serve it by RPC. worker: its name, for people. claimed: whether the scheduler has reckoned.
     gpu_claims_bytes, gpu_needs: by the index of the GPU. hidden: why the claim leaves the weights out; "" where it does not.
-    unified: RAM and GPU memory are one.
+    unified: RAM and GPU memory are one. outlived: the parameters turn mmap on now, and the claim was made without.
     """
 
     worker_id: t.Optional[int]
@@ -45,6 +45,7 @@ class Part:
     gpu_needs: t.Mapping[int, Need] = dataclasses.field(default_factory=dict)
     ram_need: Need = dataclasses.field(default_factory=Need)
     hidden: str = ""
+    outlived: bool = False
 
     @property
     def claim_bytes(self) -> t.Optional[int]:
@@ -76,9 +77,14 @@ def parts_of(
     others = _others(instance)
     if instance.worker_id is None and instance.worker_name is None:
         return others
-    hidden = _hidden(instance.claim, others, model, gpustack_version, weights_bytes)
     main = _part(instance.worker_id, instance.worker_name, True, [instance.claim])
-    return (_with_weights(main, instance, hidden, weights_bytes) if hidden else main, *others)
+    if not main.unified or not model.uses_llama_box:
+        return (main, *others)
+    hidden = _hidden(main, others, instance, model, gpustack_version, weights_bytes)
+    if hidden:
+        return (_with_weights(main, instance, hidden, weights_bytes), *others)
+    outlived = mmap_parameters.estimator_assumes_mmap(model.backend_parameters, gpustack_version)
+    return (dataclasses.replace(main, outlived=outlived), *others)
 
 
 def _others(instance: Instance) -> t.Tuple[Part, ...]:
@@ -110,14 +116,23 @@ def _part(worker_id: t.Optional[int], name: t.Optional[str], main: bool, claims:
 
 
 def _hidden(
-    claim: t.Optional[Claim], others: t.Sequence[Part], model: Model, gpustack_version: t.Optional[str], weights_bytes: t.Optional[int]
+    main: Part,
+    others: t.Sequence[Part],
+    instance: Instance,
+    model: Model,
+    gpustack_version: t.Optional[str],
+    weights_bytes: t.Optional[int],
 ) -> str:
-    if claim is None or not claim.unified or not model.uses_llama_box:
-        return ""
-    if mmap_parameters.estimator_assumes_mmap(model.backend_parameters, gpustack_version):
+    """Why the main worker's claim leaves the weights out; "" where it does not."""
+    parameters = model.backend_parameters
+    if mmap_parameters.estimator_assumes_mmap(parameters, gpustack_version):
+        layers = _layers(instance)
+        own_bytes = weights_bytes * layers.local // layers.total if weights_bytes is not None and layers is not None else None
+        if not leaves_weights_out(main.claim_bytes, own_bytes, parameters, gpustack_version):
+            return ""
         return BY_VERSION if mmap_parameters.is_without_no_mmap(gpustack_version) else BY_PARAMETERS
-    claims = [claim.memory_bytes or 0, *claim.gpu_memory_bytes.values(), *(other.claim_bytes or 0 for other in others)]
-    return BY_SIZE if weights_bytes is not None and sum(claims) < weights_bytes else ""
+    claim_bytes = sum(part.claim_bytes or 0 for part in (main, *others))
+    return BY_SIZE if weights_bytes is not None and claim_bytes < weights_bytes else ""
 
 
 def _with_weights(main: Part, instance: Instance, hidden: str, weights_bytes: t.Optional[int]) -> Part:

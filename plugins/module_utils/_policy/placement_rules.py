@@ -122,7 +122,12 @@ def _of_parameters(case: Case, around: Around) -> Findings:
     parameters = case.model.backend_parameters
     refused = mmap_parameters.estimator_rejects(parameters, around.gpustack_version)
     for parameter, reason in refused:
-        yield Finding(ESTIMATE_APART, f"{parameter}: {reason}, while llama-box takes them", mend.refused_parameter(case, parameter))
+        yield Finding(ESTIMATE_APART, f"{parameter}: {reason}, while llama-box gets them", mend.refused_parameter(case, parameter))
+    for placed in case.placed:
+        for part in placed.parts:
+            if part.outlived:
+                reason = f"its parameters turn mmap on now, and the claim on {part.worker} was made without, which ends at its next restart"
+                yield Finding(ESTIMATE_APART, reason, mend.FLAG_REPLACED, placed.name, part.worker)
     on_macs = any(part.unified for placed in case.placed for part in placed.parts)
     # 0.6.0, where llama-box maps by default, reckons so, too.
     mapped = mmap_parameters.engine_uses_mmap(parameters, None)

@@ -113,6 +113,11 @@ def test_the_claim_of_an_instance_is_that_on_all_its_workers(instance: t.Any, si
         ({"backend_parameters": []}, "0.6.2", 100, None, Need(100, 100)),
         ({"backend_parameters": ["--mmap"]}, "0.6.2", 100, None, Need(100, None)),
         ({"backend_parameters": ["--mmap"]}, "0.6.2", 100, 50, Need(150, 150)),
+        # The claim was made before somebody asked for mmap.
+        ({"backend_parameters": ["--mmap"]}, "0.6.2", 100, 51, Need(100, 100)),
+        ({"backend_parameters": ["--mmap"]}, "0.6.2", 100, 100, Need(100, 100)),
+        ({"backend_parameters": ["--mmap"]}, "0.6.2", 100, 101, Need(201, 201)),
+        ({"backend_parameters": ["--mmap"]}, "0.6.0", 100, 90, Need(190, 190)),
         ({"backend_parameters": ["--mmap=true"]}, "0.6.2", 100, 50, Need(100, 100)),
         ({"backend_parameters": None}, "0.6.0", 100, 50, Need(150, 150)),
         ({"backend_parameters": []}, "0.6.2", 100, 100, Need(100, 100)),

@@ -108,6 +108,24 @@ def test_why_a_claim_leaves_the_weights_out(the_model: Json, version: str, weigh
     assert part.hidden == hidden
 
 
+@pytest.mark.parametrize(
+    ("parameters", "weights_gib", "outlived"),
+    [(["--mmap"], 101, True), (["--mmap"], 51, True), (["--mmap"], 50, False), (["--mmap"], 102, False), (["--no-mmap"], 101, False)],
+)
+def test_a_claim_from_before_mmap_was_asked_for(parameters: t.List[str], weights_gib: int, outlived: bool) -> None:
+    (part,) = parts(instance(what=claim(1, 100)), model(backend_parameters=parameters), weights_gib=weights_gib)
+    assert (part.outlived, part.need == exactly(101 * GIB)) == (outlived, outlived or parameters == ["--no-mmap"])
+
+
+def test_of_a_distributed_model_the_main_worker_has_its_share_of_the_weights() -> None:
+    """As real schedulers of 0.6.2 claim it for 664 GiB: 345.6 and 355.9 GiB without mmap, 19.0 and 355.9 GiB with it."""
+    mapped = model(backend_parameters=["--mmap"])
+    for main_gib, outlived in ((346, True), (19, False)):
+        the_instance = instance(what=claim(1, main_gib), others=[(2, claim(0, 356, offload=31))])
+        main, second = parts(the_instance, mapped, weights_gib=664)
+        assert (main.outlived, bool(main.hidden), second.outlived) == (outlived, not outlived, False)
+
+
 @pytest.mark.parametrize("unified", [False, None])
 def test_only_unified_memory_hides_weights(unified: t.Any) -> None:
     (part,) = parts(instance(what={**claim(1, 100), "is_unified_memory": unified}), version="0.6.0", weights_gib=664)

@@ -215,7 +215,7 @@ def test_the_residency_variable_where_it_does_no_harm() -> None:
     assert [finding.finding for finding in findings(the_model, instance(what=claim(1, 19)), [mac(2)])] == ["unknown"]
 
 
-REFUSED = "GPUStack's estimator refuses it ({}) and then ignores all parameters of the model, while llama-box takes them"
+REFUSED = "GPUStack's estimator refuses it ({}) and then ignores all parameters of the model, while llama-box gets them"
 
 
 def test_parameters_that_the_estimator_refuses() -> None:
@@ -303,3 +303,20 @@ def test_what_is_in_use_says_nothing_of_what_does_not_run_and_is_explained_by_hi
     found = findings(model(weights_gib=100, backend_parameters=["--mmap"]), instance(what=claim(1, 10)), used(300))
     assert [finding.reason.split(" on ")[0] for finding in found] == ["the claim of 11.0 GiB"]
     assert [finding.finding for finding in findings(model(), instance(what=claim(1, 10)), [mac(2)])] == ["unknown"]
+
+
+def test_mmap_that_was_asked_for_since_is_no_need_of_memory() -> None:
+    """The weights are in the claim: nothing is too large, and nobody else on the worker is pushed out."""
+    the_model, neighbour = model(1, 300, backend_parameters=["--mmap"]), model(2, 20)
+    the_instance, other = instance(1, what=claim(1, 320)), instance(2, what=claim(1, 22))
+    found, others = judge(MACS, [the_model, neighbour], [the_instance, other])
+    assert list(found.findings) == [
+        Finding(
+            "estimate_apart",
+            "its parameters turn mmap on now, and the claim on mac-1 was made without, which ends at its next restart",
+            f"{SITE}, which puts --no-mmap in its place and restarts the instances",
+            "model-1-a",
+            "mac-1",
+        )
+    ]
+    assert others.findings == ()

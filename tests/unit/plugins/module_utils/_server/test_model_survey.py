@@ -175,6 +175,16 @@ def test_overrides_and_strict(runs: Runs, server: MemoryGpustack) -> None:
     run = runs.finished(overrides=[OVERRIDE])
     assert server.running_with() == [["--mmap", "--ctx-size=4096"]]
     assert (run.model()["decision"]["rule"], "--mmap against the rule" in run.warnings[0]) == ("override", True)
+    assert run.warnings[0].endswith("(overridden for this reason: it is ours)")
+
+
+def test_an_override_for_a_model_that_nobody_knows_is_said(runs: Runs, server: MemoryGpustack) -> None:
+    server.add(**IN_ORDER)
+    run = runs.start(
+        {**NEW, "name": "newer"}, overrides=[{**OVERRIDE, "model": name} for name in ("chatt", "chat", "newer")], check_mode=True
+    )
+    said = "override 1 is for the model chatt, which neither the server nor the list of models has: correct its name"
+    assert [warning for warning in run.warnings if "neither" in warning] == [said]
 
 
 def test_labels_are_what_overrides_go_by(runs: Runs, server: MemoryGpustack) -> None:
