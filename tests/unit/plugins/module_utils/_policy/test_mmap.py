@@ -266,9 +266,10 @@ AGAINST_1 = (
 )
 def test_an_override_wins_and_is_flagged_where_it_is_a_risk(flag: str | None, workers: list[WorkerFacts], risk: str) -> None:
     override = Override(flag, model="synthetic", reason="we said so")
+    risk = risk and f"{risk} (overridden for this reason: we said so)"
     plain = decide(model(), workers)
     decision = decide(model(), workers, "0.6.2", [override])
-    assert (decision.flag, decision.rule, decision.risk) == (flag, "override", risk and f"{risk} (overridden for this reason: we said so)")
+    assert (decision.flag, decision.rule, decision.risk) == (flag, "override", risk)
     assert decision.reason == "overridden by model name synthetic: we said so"
     assert (decision.overridden, decision.worker) == (plain.rule, plain.worker)
     assert (decision.evidence, decision.advice, decision.confidence) == (plain.evidence, plain.advice, plain.confidence)
