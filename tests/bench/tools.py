@@ -30,7 +30,8 @@ class Tool:
     """One contender.
 
     run: "play", "pyinfra" or "ssh". what: the playbook, or the command. arguments: more of them. phases: those that it takes part in.
-    cold: over new connections; otherwise over such as an earlier run has left. receipt: whose receipt it has to find.
+    cold: over new connections; otherwise over such as an earlier run has left (but pyinfra makes its own each time).
+    receipt: whose receipt it has to find.
     """
 
     name: str
@@ -57,8 +58,8 @@ TOOLS = (
     Tool("node_content", "play", "node.yml", ("-e", "bench_verify=content")),
     Tool("node_push", "play", "node.yml", ("-e", "bench_source=push"), phases=(FIRST,)),
     Tool("role", "play", "role.yml", phases=BOTH, receipt="role"),
-    Tool("pyinfra", "pyinfra", "deploy.py", phases=BOTH, cold=True),
-    Tool("pyinfra_hash", "pyinfra", "deploy.py", ("--data", "hash=yes"), phases=BOTH, cold=True),
+    Tool("pyinfra", "pyinfra", "deploy.py", phases=BOTH),
+    Tool("pyinfra_hash", "pyinfra", "deploy.py", ("--data", "hash=yes"), phases=BOTH),
     Tool("ordinary", "play", "ordinary.yml", phases=BOTH),
 )
 
