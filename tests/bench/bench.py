@@ -21,7 +21,7 @@ import typing as t
 
 import machine
 import tools
-from fleet import HOSTS, ROOT, Fleet
+from fleet import ROOT, Fleet
 from measure import Cost, LargestProcess
 from rows import COLUMNS, FIRST, NO_CHANGE, Row, median_of, merged, read_rows, select, write_rows
 from targets import USER, BenchError, Targets
@@ -114,6 +114,8 @@ class Bench:
 
     def _connect(self, tool: Tool) -> None:
         """ssh keeps connections for a minute. Whether it has them is not left to how long the tool before this one took."""
+        if tool.run == "pyinfra":
+            return
         if tool.cold:
             self._close_connections()
         else:
@@ -125,7 +127,7 @@ class Bench:
         for own in reach["children"]["linux"]["hosts"].values():
             close = ["ssh", "-F", "none", "-o", f"ControlPath={control}", "-O", "exit", f"{USER}@{own['ansible_host']}"]
             # There may be none.
-            subprocess.run([HOSTS, "run", self.targets.fleet.session, "--", *close], check=False, stderr=subprocess.DEVNULL)
+            subprocess.run([*self.targets.inside(), *close], check=False, stderr=subprocess.DEVNULL)
 
     def _note(self, tool: Tool, phase: str, pair: int, cost: Cost, peak_mib: float) -> None:
         nodes = len(self.targets.names)
@@ -159,6 +161,14 @@ def print_table(rows: t.Sequence[Row]) -> None:
                 print(f"{phase:10} {tool.name:14}{wall:9.2f}{controller:20.1f}{target:16.1f}{peak:12.1f}")
 
 
+def keep(rows: t.Sequence[Row], arguments: argparse.Namespace, described: t.Mapping[str, t.Any]) -> None:
+    """Put rows where they were asked for: also after the first phase, since the second one takes long."""
+    if arguments.results and rows:
+        folder = ROOT / arguments.results
+        write_rows(folder / "performance.json", merged(read_rows(folder / "performance.json"), rows))
+        machine.note(folder / "performance_runs.json", arguments.hosts, described)
+
+
 def main() -> int:
     """Measure, print, and write what was asked for."""
     parser = argparse.ArgumentParser()
@@ -180,7 +190,9 @@ def main() -> int:
             mirror = targets.serve()
             try:
                 bench.first([tool for tool in chosen if FIRST in tool.phases], arguments.first)
+                keep(bench.rows, arguments, started)
                 bench.no_change([tool for tool in chosen if NO_CHANGE in tool.phases], arguments.pairs)
+                keep(bench.rows, arguments, started)
             finally:
                 mirror.terminate()
                 mirror.wait()
@@ -188,10 +200,6 @@ def main() -> int:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     print_table(bench.rows)
-    if arguments.results:
-        folder = ROOT / arguments.results
-        write_rows(folder / "performance.json", merged(read_rows(folder / "performance.json"), bench.rows))
-        machine.note(folder / "performance_runs.json", arguments.hosts, started)
     return 0
 
 

@@ -50,6 +50,7 @@ class Targets:
         self.names = [f"node-{number}" for number in range(count)]
         self.layer = layer.make()
         self.archives_folder = fleet.folder / "mirror"
+        self.lock_file = fleet.folder / "llama_box.lock.yml"
         self.policy = self._release(archive_mib)
         group = cgroups.session_group(fleet.session)
         self.meter = Meter(group / "controller", [group / name for name in self.names])
@@ -117,7 +118,7 @@ class Targets:
         path.write_bytes(archives.pack({archives.PROGRAM: program}))
         data = archives.release_data(self.archives_folder, MIRROR, RELEASE, BUILD)
         # JSON is YAML.
-        (self.fleet.folder / "llama_box.lock.yml").write_text(json.dumps({"format": 1, "releases": {RELEASE: {BUILD: data}}}))
+        self.lock_file.write_text(json.dumps({"format": 1, "releases": {RELEASE: {BUILD: data}}}))
         policy = {
             "environment": ENVIRONMENT,
             "program": PROGRAM,
@@ -134,13 +135,12 @@ class Targets:
             "ansible_user": USER,
             "gpustack_node_environment": ENVIRONMENT,
             "gpustack_node_llama_box_version": RELEASE,
-            "gpustack_node_llama_box_lock": str(self.fleet.folder / "llama_box.lock.yml"),
+            "gpustack_node_llama_box_lock": str(self.lock_file),
             "gpustack_node_llama_box_slots": ["builtin"],
             "gpustack_node_llama_box_base_url": MIRROR,
             "gpustack_node_wired_limit_state": "present",
-            # The other tools wait for an answer, and not to see whether it lasts.
+            # As for the task.
             "gpustack_node_settle_seconds": 0,
-            "bench_archives_folder": str(self.archives_folder),
             **{f"ordinary_{name}": value for name, value in self.policy.items()},
         }
         return {"gpustack": {"hosts": {name: {} for name in self.names}, "vars": variables}}
