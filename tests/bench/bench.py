@@ -47,7 +47,7 @@ class Bench:
                 self._boot()
                 self.targets.require_fault()
                 self._connect(tool)
-                with LargestProcess(self.targets.meter.targets[0]) as largest:
+                with LargestProcess(self.targets.meter.targets[0], 0.05) as largest:
                     cost, changes = self._run(tool)
                 if changes == 0:
                     raise BenchError(f"{tool.name} says that it changed nothing on hosts that have the fault")
@@ -81,7 +81,7 @@ class Bench:
     def _rehearse(self, tool: Tool) -> None:
         self._have_receipt(tool)
         self._connect(tool)
-        with LargestProcess(self.targets.meter.targets[0]) as largest:
+        with LargestProcess(self.targets.meter.targets[0], 0.001) as largest:
             self._run(tool)
         self._peaks[tool.name] = largest.peak_mib
 

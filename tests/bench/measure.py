@@ -17,7 +17,6 @@ import typing as t
 # What a run has in common with every other: the connection, and the service that it restarts.
 _NOT_COUNTED = ("sshd", "sshd-session")
 _SERVICE_GROUP = "gpustack.service"
-_SAMPLE_SECONDS = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +83,12 @@ def _inherited() -> t.Dict[str, str]:
 class LargestProcess:
     """The peak of memory of the largest process that appears in a control group during a `with` block, by looking again and again.
 
-    It costs CPU, so what is timed is not looked at, except where it takes long anyway.
+    It costs CPU, so what is timed is looked at seldom. Processes that end within `seconds` are not seen.
     """
 
-    def __init__(self, group: pathlib.Path) -> None:
+    def __init__(self, group: pathlib.Path, seconds: float) -> None:
         self._group = group
+        self._seconds = seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._there: t.Set[str] = set()
@@ -116,7 +116,7 @@ class LargestProcess:
                     yield from pathlib.Path(folder, "cgroup.procs").read_text().split()
 
     def _watch(self) -> None:
-        while not self._stop.wait(_SAMPLE_SECONDS):
+        while not self._stop.wait(self._seconds):
             for pid in self._processes():
                 if pid not in self._there:
                     with contextlib.suppress(OSError):

@@ -35,6 +35,14 @@ MIRROR = f"http://10.231.0.1:{MIRROR_PORT}"
 # Not root: become is part of what a fleet costs.
 USER = "fleet"
 IDLE_SECONDS = 5.0
+# `python -m http.server` lets five clients wait, and those that come when there are more try again after a second.
+SERVER = """
+import functools, http.server, sys
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 256
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+Server(("", int(sys.argv[2])), handler).serve_forever()
+"""
 _AT_ONCE = 8
 
 
@@ -73,7 +81,7 @@ class Targets:
 
     def serve(self) -> subprocess.Popen[bytes]:
         """The mirror from which nodes download. It is not the controller, and its CPU is nobody's."""
-        server = [sys.executable, "-m", "http.server", str(MIRROR_PORT), "--directory", str(self.archives_folder)]
+        server = [sys.executable, "-c", SERVER, str(self.archives_folder), str(MIRROR_PORT)]
         process = subprocess.Popen([HOSTS, "run", self.fleet.session, "--", *server], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         probe = [HOSTS, "run", self.fleet.session, "--", sys.executable, "-c", f"import urllib.request as u; u.urlopen('{MIRROR}')"]
         while subprocess.run(probe, check=False, stderr=subprocess.DEVNULL).returncode != 0:
