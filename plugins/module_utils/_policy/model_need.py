@@ -59,6 +59,11 @@ def of_claim(claim_bytes: t.Optional[int], weights_bytes: t.Optional[int], hides
     return Need(claim) if weights is None else exactly(claim + weights)
 
 
+def holds_weights(claim_bytes: int, weights_bytes: int) -> bool:
+    """Whether a claim is large enough to hold the weights, that is, whether it was made without mmap. The size may be a rounded one."""
+    return 1000 * claim_bytes >= 999 * weights_bytes
+
+
 def claim_of_evaluation(resource_claim: t.Any) -> t.Optional[int]:
     """The bytes that an answer of /v1/model-evaluations claims (ModelSpecEvaluation resource_claim: ram, vram)."""
     claim = mapping(resource_claim)
@@ -89,15 +94,34 @@ def of_model(
     gpustack_version: t.Optional[str],
     claim_bytes: t.Optional[int] = None,
     weights_bytes: t.Optional[int] = None,
+    instances: t.Sequence[t.Any] = (),
 ) -> Need:
     """The need of a model as GPUStack's API names its fields, from what the server claims for it and the size of its weights.
 
-    weights_bytes: if not given, what llama-box told when the model ran last (meta.size). A claim below the weights leaves them out
-    whatever the parameters say now: they were others when it was made.
+    claim_bytes: what the estimator says just now. weights_bytes: if not given, what llama-box told when the model ran last (meta.size).
+    instances: those of the model; the one that needs most counts. The parameters may have been others when they were scheduled: a claim
+    below the weights leaves them out whatever the parameters say now, and one that holds them was made without mmap.
     """
     fields = mapping(model)
     weights = whole(weights_bytes) or whole(mapping(fields.get("meta")).get("size"))
     claim = whole(claim_bytes)
     assumes_mmap = mmap_parameters.estimator_assumes_mmap(fields.get("backend_parameters"), gpustack_version)
-    is_too_small = claim is not None and weights is not None and claim < weights
-    return of_claim(claim, weights, assumes_mmap or is_too_small)
+    needs = [] if claim is None else [of_claim(claim, weights, assumes_mmap or _is_too_small(claim, weights))]
+    always = mmap_parameters.is_without_no_mmap(gpustack_version)
+    needs += [need for need in (_of_instance(instance, weights, assumes_mmap, always) for instance in instances) if need is not None]
+    return max(needs, key=lambda need: need.least_bytes, default=Need(weights or 0))
+
+
+def _is_too_small(claim_bytes: int, weights_bytes: t.Optional[int]) -> bool:
+    return weights_bytes is not None and not holds_weights(claim_bytes, weights_bytes)
+
+
+def _of_instance(instance: t.Any, weights_bytes: t.Optional[int], assumes_mmap: bool, always: bool) -> t.Optional[Need]:
+    claim = claim_of_instance(instance)
+    if claim is None:
+        return None
+    hides = _is_too_small(claim, weights_bytes) or (assumes_mmap and (always or weights_bytes is None))
+    if hides and weights_bytes is not None and other_workers(instance):
+        # Only the share of the main worker is left out.
+        return Need(max(claim, weights_bytes), claim + weights_bytes)
+    return of_claim(claim, weights_bytes, hides)

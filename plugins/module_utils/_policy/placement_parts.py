@@ -16,7 +16,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import mmap_parameters
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_need import Need, exactly, whole
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_need import Need, exactly, holds_weights, whole
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_instance import Claim, Instance, Subordinate
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_model import Model
 
@@ -32,7 +32,7 @@ class Part:
 
     main: it loads the model, others serve it by RPC. worker: its name, for people. claimed: whether the scheduler has reckoned.
     gpu_claims_bytes, gpu_needs: by the index of the GPU. hidden: why the claim leaves the weights out; "" where it does not.
-    unified: RAM and GPU memory are one.
+    unified: RAM and GPU memory are one. outdated: the claim was made without mmap, for which the parameters ask now.
     """
 
     worker_id: t.Optional[int]
@@ -45,6 +45,7 @@ class Part:
     gpu_needs: t.Mapping[int, Need] = dataclasses.field(default_factory=dict)
     ram_need: Need = dataclasses.field(default_factory=Need)
     hidden: str = ""
+    outdated: bool = False
 
     @property
     def claim_bytes(self) -> t.Optional[int]:
@@ -76,8 +77,18 @@ def parts_of(
     others = _others(instance)
     if instance.worker_id is None and instance.worker_name is None:
         return others
-    hidden = _hidden(instance.claim, others, model, gpustack_version, weights_bytes)
     main = _part(instance.worker_id, instance.worker_name, True, [instance.claim])
+    if not main.claimed or not main.unified or not model.uses_llama_box:
+        return (main, *others)
+    claim_bytes = sum(part.claim_bytes or 0 for part in (main, *others))
+    holds = None if weights_bytes is None else holds_weights(claim_bytes, weights_bytes)
+    assumes_mmap = mmap_parameters.estimator_assumes_mmap(model.backend_parameters, gpustack_version)
+    if assumes_mmap and mmap_parameters.is_without_no_mmap(gpustack_version):
+        hidden = BY_VERSION
+    elif holds is True:
+        return (dataclasses.replace(main, outdated=assumes_mmap), *others)
+    else:
+        hidden = BY_PARAMETERS if assumes_mmap else BY_SIZE if holds is False else ""
     return (_with_weights(main, instance, hidden, weights_bytes) if hidden else main, *others)
 
 
@@ -107,17 +118,6 @@ def _part(worker_id: t.Optional[int], name: t.Optional[str], main: bool, claims:
         gpu_needs={index: exactly(size_bytes) for index, size_bytes in gpus.items()},
         ram_need=exactly(ram_bytes),
     )
-
-
-def _hidden(
-    claim: t.Optional[Claim], others: t.Sequence[Part], model: Model, gpustack_version: t.Optional[str], weights_bytes: t.Optional[int]
-) -> str:
-    if claim is None or not claim.unified or not model.uses_llama_box:
-        return ""
-    if mmap_parameters.estimator_assumes_mmap(model.backend_parameters, gpustack_version):
-        return BY_VERSION if mmap_parameters.is_without_no_mmap(gpustack_version) else BY_PARAMETERS
-    claims = [claim.memory_bytes or 0, *claim.gpu_memory_bytes.values(), *(other.claim_bytes or 0 for other in others)]
-    return BY_SIZE if weights_bytes is not None and sum(claims) < weights_bytes else ""
 
 
 def _with_weights(main: Part, instance: Instance, hidden: str, weights_bytes: t.Optional[int]) -> Part:

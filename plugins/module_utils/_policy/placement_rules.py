@@ -129,6 +129,15 @@ def _of_parameters(case: Case, around: Around) -> Findings:
     if on_macs and mapped and not refused and not mmap_parameters.estimator_assumes_mmap(parameters, around.gpustack_version):
         reason = "llama-box maps the model into memory, and GPUStack's estimator reckons that it does not"
         yield Finding(ESTIMATE_APART, reason, mend.FLAG_REPLACED)
+    for placed in case.placed:
+        for part in placed.parts:
+            if part.outdated:
+                claim_bytes = sum(one.claim_bytes or 0 for one in placed.parts)
+                reason = (
+                    f"the backend_parameters of the model ask for mmap, and the claim of {gib(claim_bytes)} of {placed.name} was made "
+                    "without, as it holds the weights; at the next restart llama-box maps the model, and its claim leaves them out"
+                )
+                yield Finding(ESTIMATE_APART, reason, mend.FLAG_REPLACED, placed.name, part.worker)
 
 
 def _measured(case: Case, around: Around) -> Findings:

@@ -101,11 +101,44 @@ HIDING = ("the_model", "version", "weights_gib", "hidden")
         (model(), "0.6.2", None, ""),
         (model(backend_parameters=["--mmap=true"]), "0.6.2", None, ""),
         (model(backend="vllm"), "0.6.0", 900, ""),
+        # The claim of 101 GiB holds the weights, so it was made before the parameters asked for mmap.
+        (model(backend_parameters=["--mmap"]), "0.6.2", 101, ""),
+        (model(backend_parameters=["--mmap"]), "0.6.2", 102, BY_PARAMETERS),
+        (model(backend_parameters=["--mmap"]), "0.6.0", 101, BY_VERSION),
     ],
 )
 def test_why_a_claim_leaves_the_weights_out(the_model: Json, version: str, weights_gib: t.Optional[int], hidden: str) -> None:
     (part,) = parts(instance(what=claim(1, 100)), the_model, version, weights_gib)
     assert part.hidden == hidden
+
+
+@pytest.mark.parametrize(
+    ("the_model", "version", "weights_gib", "outdated"),
+    [
+        (model(backend_parameters=["--mmap"]), "0.6.2", 101, True),
+        (model(backend_parameters=["--mmap"]), "0.6.2", 102, False),
+        (model(backend_parameters=["--mmap"]), "0.6.2", None, False),
+        (model(backend_parameters=["--mmap"]), "0.6.0", 101, False),
+        (model(backend_parameters=["--mmap=true"]), "0.6.2", 101, False),
+        (model(backend_parameters=["--mmap"], backend="vllm"), "0.6.2", 101, False),
+        (model(), "0.6.2", 101, False),
+    ],
+)
+def test_a_claim_from_before_the_parameters_asked_for_mmap(
+    the_model: Json, version: str, weights_gib: t.Optional[int], outdated: bool
+) -> None:
+    (part,) = parts(instance(what=claim(1, 100)), the_model, version, weights_gib)
+    assert part.outdated is outdated
+    assert part.hidden == "" or not outdated
+    (other,) = parts(instance(what=claim(1, 100, unified=False)), the_model, version, weights_gib)
+    assert other.outdated is False
+
+
+def test_the_claim_of_all_workers_together_tells_that_it_holds_the_weights() -> None:
+    one = instance(what=claim(1, 345.6), others=[(2, claim(0, 355.9, offload=31))])
+    main, other = parts(one, model(backend_parameters=["--mmap"]), "0.6.2", 664)
+    assert (main.hidden, main.outdated, main.need) == ("", True, exactly(main.claim_bytes or 0))
+    assert (other.hidden, other.outdated) == ("", False)
 
 
 @pytest.mark.parametrize("unified", [False, None])

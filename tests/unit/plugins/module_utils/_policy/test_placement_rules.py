@@ -261,6 +261,21 @@ def test_an_engine_that_maps_what_the_estimator_does_not() -> None:
     assert findings(model(), instance(what=claim(1, 19)), version="0.6.1") == []
 
 
+def test_an_instance_from_before_the_parameters_asked_for_mmap() -> None:
+    the_model = model(backend_parameters=["--mmap"], weights_gib=664)
+    one = instance(what=claim(1, 345.6), others=[(2, claim(0, 355.9, offload=31))])
+    assert findings(the_model, one) == [
+        Finding(
+            "estimate_apart",
+            "the backend_parameters of the model ask for mmap, and the claim of 702.5 GiB of model-1-a was made without, as it holds the "
+            "weights; at the next restart llama-box maps the model, and its claim leaves them out",
+            f"{SITE}, which puts --no-mmap in its place and restarts the instances",
+            "model-1-a",
+            "mac-1",
+        )
+    ]
+
+
 def used(gib: t.Optional[float]) -> t.List[Json]:
     return [with_status(mac(1), gpu_devices=[gpu(used_gib=gib)])]
 
