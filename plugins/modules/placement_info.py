@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - metalfleet.gpustack.attributes
   - metalfleet.gpustack.server
   - metalfleet.gpustack.nodes
+  - metalfleet.gpustack.overrides
 attributes:
   check_mode:
     support: full
@@ -47,6 +48,12 @@ options:
     description:
       - Sizes in bytes of the weights of models, by the model's name.
       - Without it, the size that llama-box told when the model ran last, which GPUStack keeps.
+    type: dict
+    default: {}
+  labels:
+    description:
+      - Labels of models, by the model's name, which O(overrides) may go by, as the option C(labels) of an entry of
+        O(metalfleet.gpustack.models#module:models). GPUStack never sees them.
     type: dict
     default: {}
   fail_on:
@@ -320,7 +327,7 @@ workers:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import fleet_nodes, placement, placement_case
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import fleet_nodes, mmap, placement, placement_case
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server import api, connection
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.client import Client
@@ -330,6 +337,8 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     **connection.OPTIONS,
     "names": {"type": "list", "elements": "str", "default": []},
     "nodes": fleet_nodes.OPTION,
+    "overrides": mmap.OVERRIDES_OPTION,
+    "labels": {"type": "dict", "default": {}},
     "weights_bytes": {"type": "dict", "default": {}},
     "fail_on": {"type": "list", "elements": "str", "choices": list(placement.FINDINGS), "default": []},
 }
@@ -352,11 +361,13 @@ def look(params: t.Mapping[str, t.Any]) -> tuple[str, dict[str, t.Any], str]:
     """What fail_on does not put up with, the module's result, and a warning; the two texts are empty where there is none."""
     nodes = fleet_nodes.parse_nodes(params["nodes"])
     weights_bytes = placement_case.declared_weights(params["weights_bytes"])
+    overrides = mmap.overrides_from(params["overrides"])
+    labels = placement_case.declared_labels(params["labels"])
     client = Client(connection.connection(params))
     version = client.check_version()
     fleet = api.read_fleet(client)
     cases, around = placement_case.survey(
-        fleet.workers, fleet.models, fleet.instances, nodes, version.text, client.server_url, weights_bytes
+        fleet.workers, fleet.models, fleet.instances, nodes, version.text, client.server_url, weights_bytes, overrides, labels
     )
     found, missing = placement.chosen(cases, params["names"])
     reports = [placement.judge(case, around) for case in found]

@@ -225,7 +225,8 @@ def test_an_override_wins_and_is_warned_of() -> None:
     assert made.warnings == (
         (
             "the model model-1: --mmap against the rule within_working_set, which says --no-mmap: the model needs 101.0 GiB, mac-1 has a "
-            "working set of 384.0 GiB (server) and 509.0 GiB of memory without GPUStack's reserve"
+            "working set of 384.0 GiB (server) and 509.0 GiB of memory without GPUStack's reserve; "
+            "overridden by model name model-1: measured"
         ),
     )
     assert plan(existing(name="model-2"), None, rules(overrides=[Override("--mmap", model="model-1")])).action == "none"

@@ -175,6 +175,7 @@ def test_overrides_and_strict(runs: Runs, server: MemoryGpustack) -> None:
     run = runs.finished(overrides=[OVERRIDE])
     assert server.running_with() == [["--mmap", "--ctx-size=4096"]]
     assert (run.model()["decision"]["rule"], "--mmap against the rule" in run.warnings[0]) == ("override", True)
+    assert run.warnings[0].endswith("; overridden by model name chat: it is ours")
 
 
 def test_labels_are_what_overrides_go_by(runs: Runs, server: MemoryGpustack) -> None:
