@@ -14,6 +14,8 @@ options:
     description:
       - What a person decided about mmap. The first entry that covers a model wins over the policy, and is reported as a risk where it
         is less careful than the policy.
+      - One that names a model which is neither on the server nor in the play's list, or labels that no model of the list has, is warned
+        of and is no error, since models come and go.
     type: list
     elements: dict
     default: []

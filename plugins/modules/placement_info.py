@@ -40,6 +40,7 @@ options:
   names:
     description:
       - Names of the models to look at. Without them, all that have instances or should have some.
+      - A name that no model has is returned in RV(missing) and is no failure, other than in M(metalfleet.gpustack.throughput).
       - All models count for what is on a worker together, whatever stands here.
     type: list
     elements: str
@@ -54,6 +55,7 @@ options:
     description:
       - Labels of models, by the model's name, which O(overrides) may go by, as the option C(labels) of an entry of
         O(metalfleet.gpustack.models#module:models). GPUStack never sees them.
+      - A model that stands here is one that the play knows, so that an override may name it though the server does not have it.
     type: dict
     default: {}
   fail_on:
@@ -347,18 +349,18 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_together=connection.REQUIRED_TOGETHER, supports_check_mode=True)
     try:
-        problem, result, warning = look(module.params)
+        problem, result, warnings = look(module.params)
     except GpustackError as exc:
         module.fail_json(**failure(exc, module._verbosity))
-    if warning:
+    for warning in warnings:
         module.warn(warning)
     if problem:
         module.fail_json(msg=problem, **result)
     module.exit_json(changed=False, **result)
 
 
-def look(params: t.Mapping[str, t.Any]) -> tuple[str, dict[str, t.Any], str]:
-    """What fail_on does not put up with, the module's result, and a warning; the two texts are empty where there is none."""
+def look(params: t.Mapping[str, t.Any]) -> tuple[str, dict[str, t.Any], list[str]]:
+    """What fail_on does not put up with, "" where there is nothing of it, the module's result, and warnings."""
     nodes = fleet_nodes.parse_nodes(params["nodes"])
     weights_bytes = placement_case.declared_weights(params["weights_bytes"])
     overrides = mmap.overrides_from(params["overrides"])
@@ -377,7 +379,9 @@ def look(params: t.Mapping[str, t.Any]) -> tuple[str, dict[str, t.Any], str]:
         "models": [placement.as_dict(report, around) for report in reports],
         "workers": placement.workers_as_dicts(around),
     }
-    return placement.failure_of(reports, params["fail_on"]), result, version.warning
+    warnings = [version.warning] if version.warning else []
+    warnings += mmap.idle_overrides(overrides, [model.name for model in fleet.models], labels)
+    return placement.failure_of(reports, params["fail_on"]), result, warnings
 
 
 if __name__ == "__main__":

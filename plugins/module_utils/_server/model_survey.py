@@ -84,6 +84,8 @@ def survey(client: Client, request: Request) -> Survey:
         by_id.setdefault(instance.model_id, []).append(instance)
     models = {str(model.name): model for model in fleet.models}
     wanted = {one.name: one for one in request.wanted}
+    listed = {name: one.labels for name, one in wanted.items()}
+    warnings += mmap.idle_overrides(request.overrides, models, listed, by_name_only=not request.all_models)
     names = [*wanted, *(name for name in models if request.all_models and name not in wanted)]
     claims = _claims(client, [wanted[name] for name in wanted if name not in models and wanted[name].state != ABSENT], rules)
     tasks = []

@@ -99,6 +99,17 @@ def test_overrides_and_labels(run, server):
     assert run(overrides=by_label, labels={"model-1": {}})["models"][0]["mend"] == plain["mend"]
 
 
+def test_overrides_that_cover_nothing_are_warned_of(run):
+    overrides = [{**OVERRIDE, "model": "model-11"}, OVERRIDE, {"mmap": "mmap", "labels": {"use": "rare"}}]
+    named = "override 1 names the model model-11, which neither the server nor the list has"
+    assert run(overrides=overrides)["warned"] == [named, "override 3 goes by labels use=rare, which no model of the list has"]
+    assert run(overrides=overrides, labels={"model-1": {"use": "rare"}})["warned"] == [named]
+    failed = run(overrides=overrides, labels={"model-11": {"use": "rare"}}, fail_on=["fits_only_by_mmap"])
+    assert (failed["failed"], failed["warned"]) == (True, [])
+    # It is looked for among all models of the server.
+    assert run(overrides=[OVERRIDE], names=["model-2"])["warned"] == []
+
+
 def test_calls_do_not_grow_with_models(run, server):
     models = [model(number, replicas=0) for number in range(1, 301)]
     serve(server, "0.7.1", [mac(number) for number in range(1, 61)], models, [instance(300, 60, claim(1, 10))])

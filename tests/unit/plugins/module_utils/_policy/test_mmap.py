@@ -301,6 +301,30 @@ def test_which_override_covers_a_model() -> None:
     assert mmap.override_for([first], model(name="a")) is None
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (Override("--mmap", model="chat"), ""),
+        (Override("--mmap", model="to-come"), ""),
+        (Override("--mmap", model="chatt"), "override 2 names the model chatt, which neither the server nor the list has"),
+        (Override("--mmap", labels={"use": "rare"}), ""),
+        (Override("--mmap", labels={"use": "raer"}), "override 2 goes by labels use=raer, which no model of the list has"),
+        (Override("--mmap", labels={"use": "rare", "x": "y"}), "override 2 goes by labels use=rare, x=y, which no model of the list has"),
+    ],
+)
+def test_overrides_that_cover_nothing(override: Override, words: str) -> None:
+    listed = {"to-come": {"use": "rare"}, "plain": {}}
+    overrides = [Override("--mmap", model="chat"), override]
+    assert mmap.idle_overrides(overrides, ["chat"], listed) == ([words] if words else [])
+
+
+def test_all_overrides_that_cover_nothing_are_named() -> None:
+    overrides = [Override("--mmap", model="a"), Override("--mmap", model="b"), Override("--mmap", labels={"use": "rare"})]
+    assert [words.split(" ", 2)[1] for words in mmap.idle_overrides(overrides, [], {})] == ["1", "2", "3"]
+    # Where the list is a part of all, others may have the labels.
+    assert [words.split(" ", 2)[1] for words in mmap.idle_overrides(overrides, [], {}, by_name_only=True)] == ["1", "2"]
+
+
 def test_strict_has_to_be_asked_for() -> None:
     assert mmap.decide(model(), MACS, Versions(), [Override("--mmap", model="synthetic")]).flag == "--mmap"
 
