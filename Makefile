@@ -11,6 +11,7 @@ SHELL := /bin/sh
 CACHE := $(CURDIR)/.cache
 COLLECTIONS := $(CACHE)/collections
 POLICY := plugins/module_utils/_policy
+NODE_TESTS := tests/unit/plugins/modules tests/unit/plugins/module_utils
 
 export PATH := $(CACHE)/venv/bin:$(CACHE)/pythons:$(PATH)
 export LC_ALL := C.UTF-8
@@ -24,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 
 # What `make test` runs, the longest first.
-SCENARIOS := server_062 server_071 server_060 real_package drift distributed sick mixed upgrade check_first ten_drifts airgap composition when_idle macs linux rollback default
+SCENARIOS := server_062 server_071 server_060 real_package drift fast_path distributed sick mixed upgrade check_first ten_drifts airgap composition when_idle macs linux rollback default
 TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) cores unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
@@ -43,11 +44,14 @@ venv:
 test: setup ## All that CI runs.
 	@python3 tests/tools/jobs.py $(TEST_JOBS)
 
+# What modules import of Ansible, without the rest of the controller's packages.
+.PHONY: node-imports
+node-imports: venv
+	@mkdir -p $(CACHE)/node && ln -sfn "$$(python3 -c 'import ansible; print(ansible.__path__[0])')" $(CACHE)/node/ansible
+
 .PHONY: unit
-unit: venv ## Unit tests, and all code for nodes imported by Python 3.9.
-	@if python3.9 -c '' 2>/dev/null; then \
-	    mkdir -p $(CACHE)/node && ln -sfn "$$(python3 -c 'import ansible; print(ansible.__path__[0])')" $(CACHE)/node/ansible && \
-	    python3.9 tests/tools/import_modules.py $(COLLECTIONS) $(CACHE)/node; \
+unit: node-imports ## Unit tests, and all code for nodes imported by Python 3.9.
+	@if python3.9 -c '' 2>/dev/null; then python3.9 tests/tools/import_modules.py $(COLLECTIONS) $(CACHE)/node; \
 	else echo 'not run: import of code for nodes by Python 3.9, which this machine does not have'; fi
 	PYTHONPATH=$(COLLECTIONS) pytest -q -n auto $(PYTEST_ARGUMENTS)
 
@@ -59,11 +63,12 @@ coverage: venv ## Unit tests of the pure code, with the branches of it that none
 unit-others: venv
 	$(MAKE) --no-print-directory unit PYTEST_ARGUMENTS='--ignore=tests/unit/$(POLICY)'
 
+# Where a transaction can die does not depend on the Python, and to walk through all those points takes half of the time.
 .PHONY: unit-oldest
-unit-oldest: venv ## Unit tests by ansible-test, on the oldest Python of nodes where there is one.
-	@if python3.9 -c '' 2>/dev/null; then version=3.9; \
-	else version=default; echo 'not run: unit tests on Python 3.9, which this machine does not have'; fi; \
-	tests/tools/ansible_test.sh units --color no --venv --python $$version
+unit-oldest: node-imports ## Unit tests of the code for nodes on Python 3.9, if this machine has it.
+	@if python3.9 -c '' 2>/dev/null; then tests/tools/setup.sh oldest && \
+	    PYTHONPATH=$(COLLECTIONS):$(CACHE)/node $(CACHE)/venv-oldest/bin/pytest -q -n auto --ignore-glob='*fault_points.py' $(NODE_TESTS); \
+	else echo 'not run: unit tests on Python 3.9, which this machine does not have'; fi
 
 .PHONY: lint lint-python lint-yaml lint-docs
 lint: venv ## All static checks.
@@ -163,6 +168,7 @@ format: venv ## Let ruff write all Python files as it wants them.
 pins: venv ## Pin again what requirements/dev.in asks for.
 	python3 -m venv $(CACHE)/uv && $(CACHE)/uv/bin/pip install --quiet uv
 	cd requirements && $(CACHE)/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header dev.in -o dev.txt
+	cd requirements && $(CACHE)/uv/bin/uv pip compile --quiet --universal --python-version 3.9 --no-header oldest.in -o oldest.txt
 
 .PHONY: clean
 clean: ## Remove .cache, that is everything that make made.

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_wanted import check_names
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.watch import run_and_show
 
 
@@ -20,4 +23,8 @@ class ActionModule(ActionBase):  # type: ignore[misc,unused-ignore]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
+        try:
+            check_names(self._task.args.get("models"))
+        except BadInputError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
         return run_and_show(self, "metalfleet.gpustack.models", task_vars or {})

@@ -2,18 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the module node, and where it lacks archives of llama-box that the controller has, bring them and run it once more."""
+"""Compare a node with its receipt, and run the module node where that does not settle it.
+
+Where the module lacks archives of llama-box that the controller has, they are brought and it is run once more.
+"""
 
 from __future__ import annotations
 
 import typing as t
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import ask, digest_of
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.push import run_with_archives
 
 
 class ActionModule(ActionBase):  # type: ignore[misc,unused-ignore]
-    """The action metalfleet.gpustack.node. async is refused: between the two runs the controller has to act."""
+    """The action metalfleet.gpustack.node. async is refused: between two runs of the module the controller has to act."""
 
     _supports_check_mode = True
     _supports_async = False
@@ -25,4 +29,9 @@ class ActionModule(ActionBase):  # type: ignore[misc,unused-ignore]
             result: dict[str, t.Any] = self._execute_module("metalfleet.gpustack.node", options, task_vars=task_vars)
             return result
 
-        return run_with_archives(self, run_module, self._task.args, below="llama_box", task_vars=task_vars)
+        wanted = digest_of(self._task.args)
+        answer = ask(self, self._task.args, task_vars or {}, wanted)
+        if answer.result is not None:
+            return {**answer.result, "applied": not self._task.check_mode, "receipt": answer.as_result()}
+        result = run_with_archives(self, run_module, {**self._task.args, "receipt_for": wanted}, below="llama_box", task_vars=task_vars)
+        return result if result.get("failed") else {**result, "receipt": answer.as_result()}

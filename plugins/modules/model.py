@@ -98,7 +98,7 @@ options:
       - Parameters for llama-box, such as C(--ctx-size=8192). The policy's C(--no-mmap) is added, and need not be written here.
       - C(--mmap) is refused where the policy says otherwise; who wants it writes an entry of O(overrides).
       - A parameter that GPUStack's estimator refuses, such as C(--mmap=true) or C(--ctx-size=abc), makes it ignore all of them while
-        llama-box takes them. That is reported as a warning.
+        llama-box gets them. That is reported as a warning.
     type: list
     elements: str
   env:
@@ -123,7 +123,7 @@ options:
     default: {}
   force:
     description:
-      - Create the model although, by GPUStack's word or by the policy's, no worker can hold it.
+      - Create the model, or give it other selectors, although by GPUStack's word or by the policy's no worker can hold it then.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -215,6 +215,11 @@ models:
       type: list
       elements: str
       sample: [GGML_METAL_NO_RESIDENCY]
+    cures:
+      description: What was taken out of the model of what makes gpustack#1907, in words.
+      type: list
+      elements: str
+      sample: [--mmap was taken out]
     decision:
       description: What the mmap policy says of the model, as the filter P(metalfleet.gpustack.mmap_decision#filter), without C(verdicts).
       type: dict

@@ -152,7 +152,7 @@ models:
           type: bool
           sample: false
         refused:
-          description: Parameters for any of which the estimator ignores all of the model's, while llama-box takes them.
+          description: Parameters for any of which the estimator ignores all of the model's, while llama-box gets them.
           type: list
           elements: dict
           contains:

@@ -19,6 +19,8 @@ description:
   - The node's health is measured before and after the restart. If it got worse, everything that was changed is put back, the
     service is restarted with its old files, and the module fails. A node that was sick before stays configured and is reported.
   - What the last run found is kept for M(metalfleet.gpustack.rollback).
+  - A node that was found or brought to its state keeps a receipt. A later task that wants the same first compares that with the node,
+    in one round trip and without sending the module, which is what makes frequent runs over many nodes cheap. See O(verify).
 options:
   llama_box:
     description:
@@ -241,6 +243,29 @@ options:
       - For how many seconds to wait for another run that works on this node. The failure says which one it is, and since when.
     type: float
     default: 60.0
+  verify:
+    description:
+      - With V(auto), a node whose receipt says what is wanted now, and on which nothing has changed since, is not looked at again. Every
+        file that decides counts, by inode, size, times, mode and owner, and so do those that must not be there. What no file shows
+        is asked, which is the service's process, its environment and the sysctls. Anything else, also a change that does not matter,
+        makes the module run.
+      - Where the connection or the become method cannot feed a program to Python, and where become wants a password and pipelining is
+        off, the module runs.
+      - V(content) always runs the module, which reads every file and compares the digests of programs.
+    type: str
+    choices: [auto, content]
+    default: auto
+  receipt_max_age_hours:
+    description:
+      - For how many hours a receipt counts. Each node has a share of its own, between half and all of it, so that a fleet that was
+        set up in one run is not verified again in one run. V(0) is like O(verify=content).
+    type: float
+    default: 24.0
+  receipt_for:
+    description:
+      - Filled in by the action plugin. It is a digest of what is wanted, with which the receipt is found to be about the same.
+      - Leave it out. A run without it writes no receipt.
+    type: str
   service_name:
     description:
       - The label of the launchd job or the name of the systemd unit. By default C(ai.gpustack) on macOS and C(gpustack) on Linux.
@@ -366,6 +391,31 @@ health:
       type: list
       elements: str
       sample: []
+receipt:
+  description: How it was found out that the node is as wanted.
+  returned: success
+  type: dict
+  contains:
+    used:
+      description: Whether all of this result is from the receipt, and the node was only compared with it.
+      type: bool
+      sample: true
+    age_seconds:
+      description: How long ago the node was looked at for that receipt; null where it was looked at now.
+      type: int
+      sample: 5400
+    reason:
+      description: Why the module was run instead, such as the first difference that was found. Empty where it was not.
+      type: str
+      sample: /etc/default/gpustack is not as it was
+ansible_facts:
+  description: Facts about the hardware. With RV(receipt.used), those of the time of the receipt.
+  returned: success
+  type: dict
+  contains:
+    apple_silicon:
+      description: What M(metalfleet.gpustack.apple_silicon_facts) returns under this name, with its defaults.
+      type: dict
 llama_box:
   description: The llama-box programs, where the option was given.
   returned: when O(llama_box) is given
@@ -481,6 +531,10 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "health_timeout_seconds": {"type": "float", "default": 120.0},
     "lock_wait_seconds": {"type": "float", "default": 60.0},
     "service_name": {"type": "str"},
+    "verify": {"type": "str", "choices": ["auto", "content"], "default": "auto"},
+    "receipt_max_age_hours": {"type": "float", "default": 24.0},
+    # Secrets are part of what it is a digest of.
+    "receipt_for": {"type": "str", "no_log": True},
 }
 
 

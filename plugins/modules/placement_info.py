@@ -329,7 +329,13 @@ workers:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import fleet_nodes, mmap, placement, placement_case
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import (
+    fleet_nodes,
+    mmap,
+    model_decision,
+    placement,
+    placement_case,
+)
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server import api, connection
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.client import Client
@@ -380,7 +386,8 @@ def look(params: t.Mapping[str, t.Any]) -> tuple[str, dict[str, t.Any], list[str
         "workers": placement.workers_as_dicts(around),
     }
     warnings = [version.warning] if version.warning else []
-    warnings += mmap.idle_overrides(overrides, [model.name for model in fleet.models], labels)
+    names = {*(str(model.name) for model in fleet.models), *labels}
+    warnings += model_decision.idle_overrides(overrides, names, list(labels.values()))
     return placement.failure_of(reports, params["fail_on"]), result, warnings
 
 

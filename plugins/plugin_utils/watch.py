@@ -36,7 +36,7 @@ def run_and_show(action: ActionBase, module: str, task_vars: dict[str, t.Any]) -
         action._make_tmp_path()
     path = os.path.join(connection._shell.tmpdir, PROGRESS_FILE)
     ended = threading.Event()
-    reader = threading.Thread(target=show_lines, args=(path, ended, _display(task_vars)), daemon=True)
+    reader = threading.Thread(target=show_lines, args=(path, ended, Display().display), daemon=True)
     reader.start()
     try:
         result = action._execute_module(module, task_vars=task_vars)
@@ -63,8 +63,3 @@ def show_lines(path: str, ended: threading.Event, show: t.Callable[[str], None])
             show(line)
         if last:
             return
-
-
-def _display(task_vars: t.Mapping[str, t.Any]) -> t.Callable[[str], None]:
-    display, host = Display(), task_vars.get("inventory_hostname", "localhost")
-    return lambda line: display.display(f"[{host}] {line}")

@@ -48,6 +48,10 @@ class Fleet:
         members: dict[str, dict[str, str]] = {name: {} for name in specifications}
         (self.folder / "inventory.yml").write_text(inventory or json.dumps({"gpustack": {"hosts": members}}))
 
+    def halt(self, names: t.Sequence[str]) -> None:
+        """End hosts; others may then be booted in their place."""
+        hosts("down", self.session, *names)
+
     def ssh(self, name: str, command: str, stdin: bytes = b"") -> str:
         """Standard output of a shell command there."""
         argv = [HOSTS, "ssh", self.session, name, "--", command]

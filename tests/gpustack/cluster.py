@@ -254,13 +254,15 @@ def main() -> int:
     parser.add_argument("version")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kind", choices=sorted(HARDWARE), default="mac")
-    parser.add_argument("command", nargs="*", default=["sh"])
-    arguments = parser.parse_args()
+    given, command = sys.argv[1:], ["sh"]
+    if "--" in given:
+        given, command = given[: given.index("--")], given[given.index("--") + 1 :]
+    arguments = parser.parse_args(given)
     with Fleet("cluster") as fleet:
         cluster = Cluster(fleet, arguments.version, [Worker(f"studio-{number + 1}", arguments.kind) for number in range(arguments.workers)])
         cluster.install()
         environment = {**os.environ, "GPUSTACK_URL": cluster.url, "GPUSTACK_USER": USER, "GPUSTACK_PASSWORD": PASSWORD}
-        return subprocess.call([HOSTS, "run", fleet.session, "--", *arguments.command], env=environment)
+        return subprocess.call([HOSTS, "run", fleet.session, "--", *command], env=environment)
 
 
 if __name__ == "__main__":

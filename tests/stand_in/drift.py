@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, The metalfleet.gpustack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make a host drift: drift.py set-plist NAME VALUE | unset-plist NAME | restart. Runs on the host."""
+"""Make a host drift: drift.py set-plist NAME VALUE | unset-plist NAME | restart | replace FILE OLD NEW. Runs on the host."""
 
 from __future__ import annotations
 
 import os
+import pathlib
 import plistlib
 import subprocess
 import sys
@@ -43,6 +44,17 @@ def restart() -> None:
     wait_up()
 
 
+def replace(path: str, old: str, new: str) -> None:
+    """Put other bytes into a file, in place, with its size and times put back."""
+    before = os.stat(path)
+    content = pathlib.Path(path).read_bytes()
+    changed = content.replace(old.encode(), new.encode())
+    assert changed != content
+    assert len(changed) == len(content)
+    pathlib.Path(path).write_bytes(changed)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 if __name__ == "__main__":
-    actions: dict[str, t.Callable[..., None]] = {"set-plist": set_plist, "unset-plist": unset_plist, "restart": restart}
+    actions: dict[str, t.Callable[..., None]] = {"set-plist": set_plist, "unset-plist": unset_plist, "restart": restart, "replace": replace}
     actions[sys.argv[1]](*sys.argv[2:])

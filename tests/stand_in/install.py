@@ -166,7 +166,7 @@ def install_systemd(arguments: argparse.Namespace, service_source: str) -> None:
     if "manager" in arguments.plant:
         subprocess.run(["systemctl", "set-environment", f"{VARIABLE}=1"], check=True, timeout=30)
     subprocess.run(["systemctl", "daemon-reload"], check=True, timeout=60)
-    subprocess.run(["systemctl", "enable", "--now", "gpustack.service"], check=True, timeout=60)
+    subprocess.run(["systemctl", "enable", "--quiet", "--now", "gpustack.service"], check=True, timeout=60)
 
 
 def is_up() -> bool:

@@ -4,7 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # setup.sh venv: the Python tools, into .cache/venv, if they are not there or not the pinned ones.
-# setup.sh all:  that, and the Debian packages which the disposable hosts need.
+# setup.sh oldest: that, and what unit tests need on Python 3.9, into .cache/venv-oldest.
+# setup.sh all:  the Python tools, and the Debian packages which the disposable hosts need.
 # Installs only what is missing. Two may run at once: the second one waits.
 set -eu
 
@@ -116,6 +117,18 @@ setup_venv() {
     echo "$wanted" >"$venv/ready"
 }
 
+setup_oldest() {
+    oldest=$cache/venv-oldest
+    oldest_pins=$root/requirements/oldest.txt
+    wanted=$(sha256sum <"$oldest_pins")
+    if [ "$(cat "$oldest/ready" 2>/dev/null)" = "$wanted" ] && "$oldest/bin/python" -c '' 2>/dev/null; then
+        return
+    fi
+    "$(readlink "$cache/pythons/python3.9")" -m venv --clear "$oldest"
+    "$oldest/bin/pip" install -qq --disable-pip-version-check --requirement "$oldest_pins"
+    echo "$wanted" >"$oldest/ready"
+}
+
 # Ansible finds a collection only below a folder ansible_collections/NAMESPACE/NAME.
 link_collection() {
     mkdir -p "$cache/collections/ansible_collections/metalfleet"
@@ -126,12 +139,13 @@ setup_venv
 link_collection
 case ${1-venv} in
     venv) ;;
+    oldest) setup_oldest ;;
     all)
         link_interpreters
         install_missing gcc iproute2 libc6-dev mmdebstrap openssh-client openssh-server openssl shellcheck
         ;;
     *)
-        echo "usage: setup.sh venv|all" >&2
+        echo "usage: setup.sh venv|oldest|all" >&2
         exit 2
         ;;
 esac

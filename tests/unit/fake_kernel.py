@@ -21,13 +21,14 @@ COLLECTOR = "iogpu.disable_wired_collector"
 class KernelMac(MemoryHost):
     """kernel: what sysctl knows. stuck: sysctl reports success and changes nothing. disabled: `launchctl disable` was used.
 
-    bootout_code: what launchctl bootout ends with.
+    bootout_code: what launchctl bootout ends with. boot_seconds: when it was booted.
     """
 
     def __init__(self, kernel: t.Optional[t.Mapping[str, int]] = None, **options: t.Any) -> None:
         super().__init__(**options)
         self.make_folder(FOLDER, 0o755)
         self.kernel = dict(kernel or {LIMIT: 0, COLLECTOR: 0})
+        self.boot_seconds = 1_799_000_000
         self.stuck = False
         self.disabled = False
         self.bootout_code = 0
@@ -41,6 +42,8 @@ class KernelMac(MemoryHost):
             return self._launchctl(*words[1:])
         if "=" in words[1]:
             return self._set(*words[1].split("="))
+        if words[1:] == ("-n", "kern.boottime"):
+            return CommandResult(0, f"{{ sec = {self.boot_seconds}, usec = 0 }}\n", "")
         known = [name for name in words[1:] if name in self.kernel]
         unknown = [name for name in words[1:] if name not in self.kernel]
         stdout = "".join(f"{name}: {self.kernel[name]}\n" for name in known)

@@ -104,6 +104,12 @@ class FakeLaunchd(MemoryHost):
         return super().answers(port, path, timeout_seconds)
 
     def _ps(self, argv: t.Sequence[str]) -> CommandResult:
+        if "pid=,command=" in argv:
+            variables = "".join(f" {name}={value}" for name, value in {"PATH": "/usr/bin", **self.environment()}.items())
+            shown = variables if "E" in argv[1] else ""
+            lines = [f"{self._pid} /usr/local/bin/gpustack start{shown}"] if self.is_up() else []
+            lines += [f"{pid} {command}{shown}" for pid, command in self._child_pids().items()]
+            return CommandResult(0, "".join(f"  {line}\n" for line in lines), "")
         if argv[1] == "-axww":
             if self.crashes(self.environment()):
                 self._pids += len(self.children)
@@ -304,6 +310,7 @@ class FakeSystemd(MemoryHost):
         fields = ["S", str(parent), *["0"] * 17, str(int(started * 100)), "0"]
         self._put(f"/proc/{pid}/stat", MemoryFile(f"{pid} (x) {' '.join(fields)}\n".encode()))
         self._put(f"/proc/{pid}/cmdline", MemoryFile(command.replace(" ", "\0").encode()))
+        self._put(f"/proc/{pid}/task/{pid}/children", MemoryFile())
 
     def _do_show(self, unit: str, option: str, names: str) -> CommandResult:
         assert (unit, option) == (UNIT, "-p")

@@ -12,6 +12,7 @@ import hashlib
 import io
 import posixpath
 import typing as t
+import zlib
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult, FileStatus
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
@@ -24,7 +25,7 @@ Reply = t.Union[CommandResult, Exception, t.Callable[[], CommandResult]]
 
 @dataclasses.dataclass
 class MemoryFile:
-    """A regular file (content) or a symbolic link (target)."""
+    """A regular file (content) or a symbolic link (target). ctime_ns: 0 for a time that follows from the inode."""
 
     content: bytes = b""
     target: t.Optional[str] = None
@@ -32,6 +33,7 @@ class MemoryFile:
     uid: int = 0
     gid: int = 0
     inode: int = 0
+    ctime_ns: int = 0
 
 
 class MemoryHost:
@@ -132,9 +134,13 @@ class MemoryHost:
             gid=file.gid if file else 0,
             inode=file.inode if file else 0,
             size_bytes=len(file.content) if file else 0,
-            mtime_ns=file.inode if file else 0,
-            ctime_ns=file.inode if file else 0,
+            mtime_ns=file.inode if file else self._names_number(path),
+            ctime_ns=file.ctime_ns or file.inode if file else self._names_number(path),
         )
+
+    def _names_number(self, folder: str) -> int:
+        """Another one for other names in the folder, as its times are on a real one."""
+        return zlib.crc32("\0".join(MemoryHost.names(self, folder)).encode()) | 1 if folder not in self.unreadable else 1
 
     def link_target(self, path: str) -> str:
         file = self.files.get(path)

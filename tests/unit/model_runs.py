@@ -63,7 +63,7 @@ class Runs:
                 params, read_all(params["models"]), params["all_models"], check_mode, said.append, self.server.clock
             )
         except UnfinishedRunError as exc:
-            return Run(exc.result, (), said, exc.error)
+            return Run(exc.result, exc.warnings, said, exc.error)
         return Run(result, warnings, said)
 
     def finished(self, *wanted: Json, **options: t.Any) -> Run:

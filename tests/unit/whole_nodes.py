@@ -24,9 +24,10 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.journal 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import read_pending, state_folder
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import SYSCTL_NAMES, VIRTUAL_NAMES
 from ansible_collections.metalfleet.gpustack.plugins.modules import node as module
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import digest_of
 from ansible_collections.metalfleet.gpustack.tests.mirror import archives
 from ansible_collections.metalfleet.gpustack.tests.unit import fake_kernel, llama_box_nodes
-from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import UNIT_FILE
+from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import LABEL, PLIST, UNIT, UNIT_FILE
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile
 from ansible_collections.metalfleet.gpustack.tests.unit.fault_points import DeathError, MortalLinux, MortalMac
 from ansible_collections.metalfleet.gpustack.tests.unit.installations import metadata
@@ -75,6 +76,12 @@ class NodeMac(MortalMac, BoxHost):
         self.disabled[fake_kernel.LABEL] = self.mac.disabled
         return result
 
+    def start_anew(self) -> None:
+        """Somebody loads the service with the files that are there now."""
+        self.run(["launchctl", "bootout", f"system/{LABEL}"])
+        self.run(["launchctl", "bootstrap", "system", PLIST])
+        self.stops, self.points = 0, []
+
     def disable_daemon(self) -> None:
         """What `launchctl unload -w` does to the daemon of the wired limit."""
         self.mac.disabled = self.disabled[fake_kernel.LABEL] = True
@@ -95,6 +102,12 @@ class NodeLinux(MortalLinux, BoxHost):
         for version in VERSIONS:
             self.put(f"{ARCHIVES}/{version}/{archives.archive_name(build)}", archives.pack(archives.contents(version, build)), 0o644)
         settle(self)
+
+    def start_anew(self) -> None:
+        """Somebody starts the service with the files that are there now."""
+        self.run(["systemctl", "--no-pager", "daemon-reload"])
+        self.run(["systemctl", "--no-pager", "restart", UNIT])
+        self.stops, self.points = 0, []
 
 
 Node = t.Union[NodeMac, NodeLinux]
@@ -169,8 +182,9 @@ def validated(spec: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any]) -> dict
 
 
 def bring(host: Node, check_mode: bool = False, **options: t.Any) -> dict[str, t.Any]:
-    """The module node, with exactly these options; its warnings are part of the result."""
-    result, warnings = module.bring_to_state(host, validated(module.ARGUMENT_SPEC, options), check_mode)  # type: ignore[arg-type]
+    """The module node, with exactly these options, as the action plugin calls it; its warnings are part of the result."""
+    given = {**options, "receipt_for": digest_of(options)}
+    result, warnings = module.bring_to_state(host, validated(module.ARGUMENT_SPEC, given), check_mode)  # type: ignore[arg-type]
     return {**result, "warnings": warnings}
 
 

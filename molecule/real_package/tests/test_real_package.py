@@ -17,9 +17,7 @@ if t.TYPE_CHECKING:
 PROGRAM = pathlib.Path(__file__).parents[3] / "tests/gpustack/install_gpustack.py"
 # GPUStack, its own llama-box, the one that it is to run, and its build.
 EXPECTED = {
-    "mac060": ("0.6.0", "v0.0.136", "v0.0.139", "darwin-arm64-metal"),
     "linux060": ("0.6.0", "v0.0.136", "v0.0.139", "linux-amd64-avx2"),
-    "mac062": ("0.6.2", "v0.0.154", "v0.0.139", "darwin-arm64-metal"),
     "linux062": ("0.6.2", "v0.0.154", "v0.0.139", "linux-amd64-avx2"),
     "mac071": ("0.7.1", "v0.0.171", "v0.0.168", "dl-darwin-arm64-metal"),
     "linux071": ("0.7.1", "v0.0.171", "v0.0.168", "dl-linux-amd64-cpu"),

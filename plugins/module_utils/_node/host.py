@@ -58,6 +58,7 @@ class FileStatus(t.NamedTuple):
     size_bytes: int
     mtime_ns: int
     ctime_ns: int
+    device: int = 0
 
 
 class Host:
@@ -142,6 +143,7 @@ class Host:
             size_bytes=st.st_size,
             mtime_ns=st.st_mtime_ns,
             ctime_ns=st.st_ctime_ns,
+            device=st.st_dev,
         )
 
     def resolve(self, path: str) -> str:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 
@@ -16,26 +17,29 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.governed
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import ENVIRONMENT_FILE
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_box import LlamaBox
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import state_folder
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.probe import read_hardware
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.places import residency_places
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.probe import SYSCTL, read_hardware
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import remove_receipt, write_receipt
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service_manager import service_manager
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.transaction import Options, carry_out
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.watched_host import WatchedHost
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.wired_limit import WiredLimit
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, GpustackError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, GpustackError, HostError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import DARWIN
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.llama_box_request import parse_request
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.receipt_questions import BOOT_TIME, RIPE_SECONDS
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import PRESENT, RESIDENCY_VARIABLE
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wired_limit import read_request
 
 if t.TYPE_CHECKING:
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import Installation
+    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.outcome import Outcome
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.resource import Resource
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceState
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import Hardware
 
 _RESOURCES = ("llama_box", "wired_limit", "environment")
-# Where archives were pushed to is another place at each run.
-_HOW = ("archives",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +59,20 @@ class _Look:
         """Whether it was seen what the service is."""
         return self.state is None or self.state.running is not None
 
+    def carry_out(self, options: Options, check_mode: bool) -> Outcome:
+        """The transaction on this node."""
+        return carry_out(t.cast("Host", self.watched), self.installation, self.resources, options, check_mode)
+
+    def warnings(self, outcome: Outcome) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys([*self.doubts, *self.installation.warnings, *outcome.warnings()]))
+
 
 def bring_to_state(host: Host, params: t.Mapping[str, t.Any], check_mode: bool) -> tuple[dict[str, t.Any], list[str]]:
     """Carry out the module `node` on a host; returns its result and its warnings. Raises GpustackError."""
     if all(params[name] is None for name in _RESOURCES):
         raise BadInputError("nothing is wanted of this node: say one or more of llama_box, wired_limit and environment")
-    # Logs of llama-box tell the working set of now, which does not matter to that of then.
-    hardware = read_hardware(host, log_paths=()) if params["wired_limit"] is not None else None
+    hardware = read_hardware(host)
     look = _look(host, params, hardware)
     options = Options(
         restart=params["restart"],
@@ -69,40 +80,61 @@ def bring_to_state(host: Host, params: t.Mapping[str, t.Any], check_mode: bool) 
         health_timeout_seconds=params["health_timeout_seconds"],
         lock_wait_seconds=params["lock_wait_seconds"],
     )
-    outcome = carry_out(t.cast("Host", look.watched), look.installation, look.resources, options, check_mode)
-    result = outcome.as_result(nested=True)
-    warnings = [*look.doubts, *look.installation.warnings, *outcome.warnings()]
+    outcome = look.carry_out(options, check_mode)
+    warnings = look.warnings(outcome)
+    if outcome.applied and outcome.changed and params["wired_limit"] is not None:
+        # The working set follows the limit.
+        hardware = read_hardware(host)
+    result = _result(outcome, hardware)
     if outcome.applied and (result["restart_pending"] or not look.can_vouch()):
         remove_receipt(host)
-    elif outcome.applied:
+    elif outcome.applied and params["receipt_for"] is not None:
         try:
-            # What was seen before a change is not what is there now.
-            now = _look(host, params, hardware) if result["changed"] else look
-            if now is look or (now.can_vouch() and _is_as_wanted(now)):
-                write_receipt(host, wanted_of(params), now.watched.looked_at, now.watched.since, now.state)
+            _keep_receipt(host, params, look, outcome, hardware, options)
         except GpustackError as exc:
             warnings.append(f"the next run looks at this node as if it were new, as its receipt cannot be kept: {exc}")
-    return result, list(dict.fromkeys(warnings))
+    return result, warnings
 
 
-def wanted_of(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """What a receipt vouches for, of the module's options."""
-    return {name: _without(params[name]) for name in (*_RESOURCES, "service_name")}
+def _keep_receipt(host: Host, params: t.Mapping[str, t.Any], look: _Look, outcome: Outcome, hardware: Hardware, options: Options) -> None:
+    """Write down what was seen. What was seen before a change is not what is there now, so then everything is looked at once more."""
+    if outcome.changed or outcome.has_steps:
+        host.pause(RIPE_SECONDS)
+        look = _look(host, params, hardware)
+        outcome = look.carry_out(options, check_mode=True)
+        if outcome.changed or outcome.has_steps or outcome.decision.reasons or not look.can_vouch():
+            return
+    result = {**_result(outcome, hardware), "applied": True, "warnings": look.warnings(outcome)}
+    evidence, state = look.watched.evidence, look.state
+    governs = params["environment"] is not None and result["environment"]["residency"]["remove"]
+    if governs:
+        # The role fails then, although nothing is left that the module could do. It has to fail the next time, too.
+        places = residency_places(host, look.installation, service_manager(host, look.installation), state)
+        evidence.gaps += [f"{RESIDENCY_VARIABLE} is present in {place.where}" for place in places if place.state == PRESENT]
+    cleared = (RESIDENCY_VARIABLE, state.pid) if governs and state is not None and state.running and state.pid is not None else None
+    write_receipt(host, params["receipt_for"], evidence, result, cleared)
 
 
-def _look(host: Host, params: t.Mapping[str, t.Any], hardware: Hardware | None) -> _Look:
-    """The resources that are wanted, in the order in which they are changed. hardware: where the wired limit is wanted."""
+def _result(outcome: Outcome, hardware: Hardware) -> dict[str, t.Any]:
+    # What becomes of the receipt is for the action plugin to say.
+    receipt = {"used": False, "age_seconds": None, "reason": ""}
+    return {**outcome.as_result(nested=True), "receipt": receipt, "ansible_facts": {"apple_silicon": hardware.as_dict()}}
+
+
+def _look(host: Host, params: t.Mapping[str, t.Any], hardware: Hardware) -> _Look:
+    """The resources that are wanted, in the order in which they are changed."""
     environment, llama_box, wired_limit = params["environment"], params["llama_box"], params["wired_limit"]
     watched = WatchedHost(host)
     seen = t.cast("Host", watched)
     installation = governed_installation(seen, params["service_name"], environment["path"] if environment else ENVIRONMENT_FILE)
     service = service_manager(seen, installation)
     state = service.state() if service is not None else None
+    _note_boot(seen, state)
     resources: list[Resource] = []
     doubts: tuple[str, ...] = ()
     if llama_box is not None:
         resources.append(LlamaBox(seen, installation, parse_request(llama_box), state_folder(host)))
-    if hardware is not None:
+    if wired_limit is not None:
         resources.append(WiredLimit(seen, hardware, read_request(wired_limit)))
     if environment is not None:
         resource, doubts = environment_resource(seen, installation, environment)
@@ -110,10 +142,12 @@ def _look(host: Host, params: t.Mapping[str, t.Any], hardware: Hardware | None) 
     return _Look(watched, installation, tuple(resources), state, doubts)
 
 
-def _is_as_wanted(look: _Look) -> bool:
-    planned = [resource.plan() for resource in look.resources]
-    return not any(one.steps or one.restart_reasons for one in planned)
-
-
-def _without(option: t.Any) -> t.Any:
-    return {name: value for name, value in option.items() if name not in _HOW} if isinstance(option, dict) else option
+def _note_boot(seen: Host, state: ServiceState | None) -> None:
+    """Ask for what is another one after each boot, so that what only a boot changes (the hardware, macOS) need not be asked again."""
+    with contextlib.suppress(HostError):
+        if seen.system() != DARWIN:
+            # The kernel has no memory for who asks it for megabytes.
+            seen.read("/proc/sys/kernel/random/boot_id", 100)
+        elif state is None or state.pid is None:
+            # A process that runs tells it, too, and a Mac is asked for its start time anyway.
+            seen.run([SYSCTL, "-n", BOOT_TIME])

@@ -31,6 +31,16 @@ class Outcome:
     after: Health | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything was, or in check mode would be, other than before."""
+        return any(one.changes for one in self.planned.values()) or self.decision.now
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether the host was, or in check mode would be, written to."""
+        return any(one.steps for one in self.planned.values())
+
     def as_result(self, nested: bool = False) -> dict[str, t.Any]:
         """A module's return value: what all modules of the collection share, and what each resource says of itself.
 
@@ -41,7 +51,7 @@ class Outcome:
             restarts = "".join(f"restarted: {reason}\n" for reason in self.decision.reasons)
             diffs.append(diff_of("the service", "", restarts))
         result = {
-            "changed": any(one.changes for one in self.planned.values()) or self.decision.now,
+            "changed": self.changed,
             "changes": [dict(change) for one in self.planned.values() for change in one.changes],
             "applied": self.applied,
             "restarted": self.decision.now,

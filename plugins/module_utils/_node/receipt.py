@@ -6,24 +6,31 @@
 
 """A node's own record of its last full verification, for runs that only want to know whether anything has moved since.
 
-It says what was wanted (as a digest), every file that decided the outcome with its signature, also those that must not be
-there, and which process the service was. Root only; secrets are in it as part of a digest alone.
+It says what was wanted, everything that decided the outcome (each file with its signature, also those that must not be there, and
+what commands said), and the result. Root only. What could be a secret is in it as a digest, with a salt that nothing else has.
+`receipt_check` compares it with the node: lines of words, since a node starts twice as fast without a parser of JSON.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import secrets
+import sys
 import typing as t
 
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import state_folder
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.receipt_questions import FIXED, is_ripe, way_to_ask
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
 
 if t.TYPE_CHECKING:
-    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
-    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceState
+    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import FileStatus, Host
+    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.watched_host import Evidence
 
-FORMAT = 1
-_NAME = "receipt.json"
+_NAME = "receipt"
+# Of our own folder, what each run changes, and what decides nothing.
+_OWN = ("", "/receipt", "/lock", "/previous.json")
+_BACKUPS = "/undo-"
 
 
 def receipt_path(host: Host) -> str:
@@ -31,40 +38,101 @@ def receipt_path(host: Host) -> str:
     return f"{state_folder(host)}/{_NAME}"
 
 
-def digest_of(wanted: t.Mapping[str, t.Any]) -> str:
-    """The digest of what is wanted of a node, as plain data."""
-    return hashlib.sha256(json.dumps(wanted, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def signature(host: Host, path: str) -> list[int] | None:
-    """What changes when the file does: inode, size, mtime and ctime in nanoseconds; None where nothing is there.
-
-    Nobody but the kernel sets ctime, so a file changed behind our back with its size and mtime put back is seen.
-    """
-    status = host.status(path)
-    return None if status is None else [status.inode, status.size_bytes, status.mtime_ns, status.ctime_ns]
+def signature(status: FileStatus) -> bytes:
+    """What changes when a file does."""
+    return receipt_check.signature(
+        status.device, status.inode, status.size_bytes, status.mtime_ns, status.ctime_ns, status.mode, status.uid, status.gid
+    )
 
 
 def write_receipt(
-    host: Host, wanted: t.Mapping[str, t.Any], signed: t.Mapping[str, list[int] | None], since_seconds: float, state: ServiceState | None
+    host: Host, wanted: str, evidence: Evidence, result: t.Mapping[str, t.Any], cleared: tuple[str, int] | None = None
 ) -> None:
-    """Write down that the node was as wanted when it was looked at.
+    """Write down that the node was as wanted.
 
-    signed: the signatures of the files, and state: that of the service, both from before they were looked at, since since_seconds:
-    what has changed meanwhile does not match them any more.
+    wanted: the digest of what is wanted, as the action plugin has it. result: what the module returns of a node that it leaves alone.
+    cleared: a variable that no process below that pid may have; whether one has it is asked each time.
     """
-    own = state_folder(host)
-    content = {
-        "format": FORMAT,
-        "wanted": digest_of(wanted),
-        "taken_seconds": since_seconds,
-        "files": {path: signed[path] for path in sorted(signed) if not f"{path}/".startswith(f"{own}/")},
-        "service": None if state is None else {"pid": state.pid, "started": state.started},
-    }
-    host.make_folder(own, 0o700)
-    host.write(receipt_path(host), json.dumps(content).encode(), 0o600)
+    salt = secrets.token_hex(16).encode()
+    # The interpreter is for runs that have none configured: whichever Ansible found for this one will do for them.
+    lines = [
+        receipt_check.MAGIC + b" " + _bytes(sys.executable),
+        b"version " + VERSION.encode(),
+        b"taken %d" % int(evidence.since),
+        b"salt " + salt,
+    ]
+    lines.append(b"wanted " + receipt_check.seal(salt, wanted.encode()))
+    lines += _gaps(evidence)
+    lines += _files(state_folder(host), evidence)
+    lines += _contents(salt, evidence)
+    lines += _questions(salt, evidence)
+    lines += _cleared(host, cleared)
+    lines += [b"result " + json.dumps(result, separators=(",", ":")).encode(), b"end", b""]
+    host.make_folder(state_folder(host), 0o700)
+    host.write(receipt_path(host), b"\n".join(lines), 0o600, 0o600)
 
 
 def remove_receipt(host: Host) -> None:
     """The node is not, or no longer, known to be as wanted."""
     host.remove(receipt_path(host))
+
+
+def _gaps(evidence: Evidence) -> t.Iterator[bytes]:
+    """What keeps the receipt from being one; it is written all the same, since it says why each run takes so long."""
+    for gap in evidence.gaps:
+        yield b"gap " + _bytes(" ".join(gap.split()))
+
+
+def _files(own: str, evidence: Evidence) -> t.Iterator[bytes]:
+    for path, status in sorted(evidence.files.items()):
+        below = path[len(own) :] if f"{path}/".startswith(f"{own}/") else None
+        if below is not None and (below in _OWN or below.startswith(_BACKUPS)):
+            continue
+        if status is None:
+            yield _line("none", path)
+        elif path.startswith(("/proc/", "/sys/")):
+            yield _line("there", path)
+        elif not is_ripe(status.ctime_ns, evidence.since):
+            yield _line("gap", f"{path} had only just been changed when the receipt was written")
+        else:
+            yield _line(f"file {signature(status).decode()}", path)
+
+
+def _contents(salt: bytes, evidence: Evidence) -> t.Iterator[bytes]:
+    for path, content in sorted(evidence.contents.items()):
+        yield _line("none", path) if content is None else _line(f"content {receipt_check.seal(salt, content).decode()}", path)
+
+
+def _questions(salt: bytes, evidence: Evidence) -> t.Iterator[bytes]:
+    for argv, all_said in evidence.answers.items():
+        way = way_to_ask(argv, evidence.files)
+        if way is None:
+            yield _line("gap", f"nobody knows how to ask again what {argv[0]} has said")
+            continue
+        counts = {receipt_check.answer(way.encode(), said.rc, _bytes(said.stdout), _bytes(said.stderr)) for said in all_said}
+        if len(counts) > 1:
+            yield _line("gap", f"`{' '.join(argv)}` did not say the same twice")
+        elif way != FIXED:
+            seal = receipt_check.seal(salt, counts.pop()).decode()
+            yield _line(f"ask {way} {seal}", receipt_check.BETWEEN_WORDS.decode().join(argv))
+
+
+def _cleared(host: Host, cleared: tuple[str, int] | None) -> t.Iterator[bytes]:
+    if cleared is None:
+        return
+    name, pid = cleared
+    if host.system() == "Darwin":
+        # The environments of all processes, as a tree would have to be asked for first.
+        argv = ("ps", "-axwwE", "-o", "pid=,command=")
+        yield _line(f"clear plain {name}", receipt_check.BETWEEN_WORDS.decode().join(argv))
+    else:
+        yield _line(f"tree {pid}", name)
+
+
+def _line(words: str, last: str) -> bytes:
+    """A line whose last word may have blanks. A line feed in a path is nothing that GPUStack or this collection makes."""
+    return b"gap a name with a line feed" if "\n" in last else f"{words} ".encode() + _bytes(last)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -4,41 +4,71 @@
 
 # This module_utils is PRIVATE to metalfleet.gpustack: it may change in any release.
 
-"""A host that takes note of every file that was looked at, for the receipt."""
+"""A host that takes note of everything that was looked at or asked, for the receipt."""
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
 import typing as t
 
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import signature
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 
 if t.TYPE_CHECKING:
-    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import FileStatus, Host
+    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult, FileStatus, Host
 
 # What the kernel makes up has no signature.
 _NOT_FILES = ("/proc/", "/sys/")
 # As many as Linux follows (path_resolution(7)); macOS follows 32.
 _MOST_LINKS = 40
-# Of what cannot be examined; no file ever has it.
-_UNKNOWN: t.List[int] = []
+# They change the host or say nothing about it. What any other method says is not in the receipt.
+_NO_LOOKS = frozenset(
+    (
+        "system machine effective_uid process_id now monotonic pause make_folder lock"
+        " write remove rename create append place_file place_folder place_link restore"
+    ).split()
+)
+
+
+@dataclasses.dataclass
+class Evidence:
+    """What a run has seen of a host.
+
+    since: when the looking began, in seconds since the epoch. files: path -> its status from before it was looked at, None where
+    nothing was: what changes while it is being looked at does not have it any more. answers: argv -> all that the command has said.
+    contents: what files of the kernel held, None where there were none. gaps: why this is not all that decided.
+    """
+
+    since: float
+    files: dict[str, FileStatus | None] = dataclasses.field(default_factory=dict)
+    answers: dict[tuple[str, ...], list[CommandResult]] = dataclasses.field(default_factory=dict)
+    contents: dict[str, bytes | None] = dataclasses.field(default_factory=dict)
+    gaps: list[str] = dataclasses.field(default_factory=list)
 
 
 class WatchedHost:
-    """Does all that a Host does.
-
-    looked_at: the signature of each path that decided anything, from before it was looked at, None where nothing was: what changes
-    while it is being looked at does not have it any more. since: when the looking began, in seconds since the epoch.
-    """
+    """Does all that a Host does."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self.since = host.now()
-        self.looked_at: dict[str, list[int] | None] = {}
+        self.evidence = Evidence(host.now())
 
     def __getattr__(self, name: str) -> t.Any:
+        if name not in _NO_LOOKS:
+            self._gap(f"the node was asked for {name}, which no receipt can vouch for")
         return getattr(self._host, name)
+
+    def run(self, argv: t.Sequence[str], *arguments: t.Any, **options: t.Any) -> CommandResult:
+        """As Host.run."""
+        try:
+            result = self._host.run(argv, *arguments, **options)
+        except HostError as exc:
+            self._gap(str(exc))
+            raise
+        said = self.evidence.answers.setdefault(tuple(argv), [])
+        if result not in said:
+            said.append(result)
+        return result
 
     def status(self, path: str) -> FileStatus | None:
         """As Host.status."""
@@ -57,8 +87,17 @@ class WatchedHost:
 
     def read(self, path: str, *arguments: t.Any, **options: t.Any) -> bytes | None:
         """As Host.read."""
-        self._follow(path)
-        return self._host.read(path, *arguments, **options)
+        if not path.startswith(_NOT_FILES):
+            self._follow(path)
+            return self._host.read(path, *arguments, **options)
+        try:
+            content = self._host.read(path, *arguments, **options)
+        except HostError as exc:
+            self._gap(str(exc))
+            raise
+        if self.evidence.contents.setdefault(path, content) != content:
+            self._gap(f"{path} changed while it was looked at")
+        return content
 
     def sha256(self, path: str) -> str | None:
         """As Host.sha256."""
@@ -84,10 +123,14 @@ class WatchedHost:
                 return
 
     def _note(self, path: str) -> None:
-        if path.startswith(_NOT_FILES) or path in self.looked_at:
+        if path in self.evidence.files:
             return
         try:
-            self.looked_at[path] = signature(self._host, path)
-        except HostError:
+            self.evidence.files[path] = self._host.status(path)
+        except HostError as exc:
             # Whoever looks at it now is told so.
-            self.looked_at[path] = _UNKNOWN
+            self._gap(str(exc))
+
+    def _gap(self, why: str) -> None:
+        if why not in self.evidence.gaps:
+            self.evidence.gaps.append(why)

@@ -94,26 +94,6 @@ def override_for(overrides: t.Iterable[Override], model: ModelFacts) -> t.Option
     return next((override for override in overrides if override.covers(model)), None)
 
 
-def idle_overrides(
-    overrides: t.Sequence[Override],
-    on_server: t.Collection[t.Optional[str]],
-    listed: t.Mapping[str, t.Mapping[str, str]],
-    by_name_only: bool = False,
-) -> t.List[str]:
-    """The overrides that cover no model, as warnings: a misspelt one leaves the model that it was meant for to the policy.
-
-    on_server: names of its models. listed: labels by the name of a model that the play knows. by_name_only: it knows others, too.
-    """
-    found = []
-    for position, override in enumerate(overrides, 1):
-        if override.model is not None:
-            if override.model not in on_server and override.model not in listed:
-                found.append(f"override {position} names the model {override.model}, which neither the server nor the list has")
-        elif not by_name_only and not any(override.covers(ModelFacts(name, labels)) for name, labels in listed.items()):
-            found.append(f"override {position} goes by {override.origin()}, which no model of the list has")
-    return found
-
-
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """What the table says of the model on one worker."""
@@ -241,7 +221,9 @@ def _overridden(model: ModelFacts, decision: Decision, override: Override, stric
     reason = f"overridden by {override.origin()}{override.because}"
     risk = ""
     if override.flag == MMAP or _CARE.index(override.flag) > _CARE.index(decision.flag):
-        risk = f"{_said(override.flag)} against the rule {decision.rule}, which says {_said(decision.flag)}: {decision.reason}; {reason}"
+        risk = f"{_said(override.flag)} against the rule {decision.rule}, which says {_said(decision.flag)}: {decision.reason}"
+    if risk and override.reason:
+        risk = f"{risk} (overridden for this reason: {override.reason})"
     if risk and strict:
         raise BadInputError(f"strict: the override by {override.origin()} for the model {model.name} is a risk, {risk}; take it out")
     return dataclasses.replace(decision, flag=override.flag, rule=OVERRIDE, reason=reason, overridden=decision.rule, risk=risk, extra=())

@@ -106,7 +106,7 @@ def estimator_assumes_mmap(parameters: t.Any, gpustack_version: t.Optional[str])
 
 
 def estimator_rejects(parameters: t.Any, gpustack_version: t.Optional[str]) -> t.List[t.Tuple[str, str]]:
-    """The parameters, each with the reason, for any of which the estimator drops ALL of the model's, while llama-box takes them."""
+    """The parameters, each with the reason, for any of which the estimator drops ALL of the model's, while llama-box gets them."""
     parser = estimator.parser_of(gpustack_version)
     if parser is None:
         return []

@@ -85,3 +85,19 @@ def serving_backend(model: t.Mapping[str, t.Any]) -> t.Optional[str]:
         backend=mmap_facts.text(model.get("backend")),
         raw=model,
     ).serving_backend
+
+
+def idle_overrides(
+    overrides: t.Sequence[mmap.Override], names: t.Collection[str], labels: t.Optional[t.Sequence[t.Mapping[str, str]]]
+) -> t.Iterator[str]:
+    """Overrides that are for no model, in words; a model that one was meant for is decided on by the rules, without a sign of that.
+
+    names: of all models that there are or are to be. labels: those of the collection's own, of each model that has some; None where
+    other models may have them.
+    """
+    for number, override in enumerate(overrides, 1):
+        if override.model is not None and override.model not in names:
+            whose = "which neither the server nor the list of models has"
+            yield f"override {number} is for the model {override.model}, {whose}: correct its name"
+        if override.model is None and labels is not None and not any(override.labels.items() <= one.items() for one in labels):
+            yield f"override {number} is for models with the {override.origin()}, which none in the list of models has: correct them"

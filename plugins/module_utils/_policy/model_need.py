@@ -60,7 +60,7 @@ def of_claim(claim_bytes: t.Optional[int], weights_bytes: t.Optional[int], hides
 
 
 def holds_weights(claim_bytes: int, weights_bytes: int) -> bool:
-    """Whether a claim is large enough to hold the weights, that is, whether it was made without mmap. The size may be a rounded one."""
+    """Whether a claim is large enough to hold the weights, whose size may be a rounded one."""
     return 1000 * claim_bytes >= 999 * weights_bytes
 
 
@@ -99,29 +99,41 @@ def of_model(
     """The need of a model as GPUStack's API names its fields, from what the server claims for it and the size of its weights.
 
     claim_bytes: what the estimator says just now. weights_bytes: if not given, what llama-box told when the model ran last (meta.size).
-    instances: those of the model; the one that needs most counts. The parameters may have been others when they were scheduled: a claim
-    below the weights leaves them out whatever the parameters say now, and one that holds them was made without mmap.
+    instances: those of the model; the one that needs most counts. What a claim itself shows of whether it leaves the weights out outranks
+    the parameters, which may have been others when it was made.
     """
     fields = mapping(model)
     weights = whole(weights_bytes) or whole(mapping(fields.get("meta")).get("size"))
     claim = whole(claim_bytes)
-    assumes_mmap = mmap_parameters.estimator_assumes_mmap(fields.get("backend_parameters"), gpustack_version)
-    needs = [] if claim is None else [of_claim(claim, weights, assumes_mmap or _is_too_small(claim, weights))]
-    always = mmap_parameters.is_without_no_mmap(gpustack_version)
-    needs += [need for need in (_of_instance(instance, weights, assumes_mmap, always) for instance in instances) if need is not None]
+    parameters = fields.get("backend_parameters")
+    claims = [(claim, False), *((claim_of_instance(instance), bool(other_workers(instance))) for instance in instances)]
+    needs = [
+        _of_one(size_bytes, is_spread, weights, leaves_weights_out(size_bytes, weights, parameters, gpustack_version))
+        for size_bytes, is_spread in claims
+        if size_bytes is not None
+    ]
     return max(needs, key=lambda need: need.least_bytes, default=Need(weights or 0))
 
 
-def _is_too_small(claim_bytes: int, weights_bytes: t.Optional[int]) -> bool:
-    return weights_bytes is not None and not holds_weights(claim_bytes, weights_bytes)
-
-
-def _of_instance(instance: t.Any, weights_bytes: t.Optional[int], assumes_mmap: bool, always: bool) -> t.Optional[Need]:
-    claim = claim_of_instance(instance)
-    if claim is None:
-        return None
-    hides = _is_too_small(claim, weights_bytes) or (assumes_mmap and (always or weights_bytes is None))
-    if hides and weights_bytes is not None and other_workers(instance):
+def _of_one(claim_bytes: int, is_spread: bool, weights_bytes: t.Optional[int], hides_weights: bool) -> Need:
+    if is_spread and hides_weights and weights_bytes is not None:
         # Only the share of the main worker is left out.
-        return Need(max(claim, weights_bytes), claim + weights_bytes)
-    return of_claim(claim, weights_bytes, hides)
+        return Need(max(claim_bytes, weights_bytes), claim_bytes + weights_bytes)
+    return of_claim(claim_bytes, weights_bytes, hides_weights)
+
+
+def leaves_weights_out(
+    claim_bytes: t.Optional[int], weights_bytes: t.Optional[int], parameters: t.Any, gpustack_version: t.Optional[str]
+) -> bool:
+    """Whether a claim of a Mac was made without the weights of the layers that it is for.
+
+    Below their size, but for rounding, it was. From there to twice as much it was not, since context and overhead are smaller than the
+    weights nearly always. Beyond that, and where their size is not known, it is as the parameters say now.
+    """
+    if claim_bytes is not None and weights_bytes is not None:
+        if not holds_weights(claim_bytes, weights_bytes):
+            return True
+        # 0.6.0 knows no other way than to leave them out.
+        if claim_bytes < 2 * weights_bytes and not mmap_parameters.is_without_no_mmap(gpustack_version):
+            return False
+    return mmap_parameters.estimator_assumes_mmap(parameters, gpustack_version)

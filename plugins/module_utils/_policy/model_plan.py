@@ -57,6 +57,8 @@ START_FIELDS = frozenset(
     )
 )
 _UNORDERED = ("categories",)
+# Which workers may get a model. A user who changes them means to move it.
+_PLACE_FIELDS = frozenset(("worker_selector", "gpu_selector"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Plan:
     """What is to be done about a model.
 
     fields: to be sent, for an update the changed ones alone, without a mark (instance_age). decision: None for what is deleted.
-    warnings: for a person. refusal: why it must not be created; else "".
+    warnings: for a person. refusal: why it must not be created, or moved to other workers; else "".
     """
 
     name: str
@@ -135,8 +137,10 @@ def plan_model(
     if wanted is not None and wanted.env is not None:
         after["env"] = dict(wanted.env)
     fields = _changed(before, after, rules.around.gpustack_version) if current is not None else _to_create(after)
-    refusal = "" if current is not None or (wanted is not None and wanted.force) else decision.refusal
-    if current is not None and decision.refusal:
+    # Of one that is there already and is not moved, what it needs is only reported.
+    is_moved = current is None or bool(_PLACE_FIELDS & set(asked) & set(fields))
+    refusal = decision.refusal if is_moved and not (wanted is not None and wanted.force) else ""
+    if current is not None and decision.refusal and not refusal:
         warnings.append(decision.refusal)
     action = CREATE if current is None else UPDATE if fields else NOTHING
     return Plan(name, action, fields, decision, tuple(dict.fromkeys(warnings)), refusal)
@@ -219,6 +223,17 @@ def changed_names(before: t.Mapping[str, t.Any], fields: t.Mapping[str, t.Any]) 
         return []
     old, new = (unmarked(mmap_facts.texts(env)) for env in (before.get("env"), fields["env"]))
     return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+
+
+def cures(before: t.Mapping[str, t.Any], fields: t.Mapping[str, t.Any]) -> t.List[str]:
+    """What a change takes out of a model of what makes gpustack#1907, in words."""
+    found = []
+    was, is_now = (mmap_parameters.engine_uses_mmap(one.get("backend_parameters"), None) for one in (before, {**before, **fields}))
+    if was and not is_now:
+        found.append("--mmap was taken out")
+    if RESIDENCY_VARIABLE in changed_names(before, fields) and RESIDENCY_VARIABLE in (before.get("env") or {}):
+        found.append(f"{RESIDENCY_VARIABLE} was taken out of env")
+    return found
 
 
 def previous_fields(model: Model, fields: t.Iterable[str]) -> t.Dict[str, t.Any]:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import mmap_parameters
@@ -46,6 +47,8 @@ MODEL_OPTIONS: t.Dict[str, t.Dict[str, t.Any]] = {
     "force": {"type": "bool", "default": False},
 }
 _OURS = ("state", "labels", "force", "env", "secret_env", "gpu_ids", "weights_bytes")
+# What the roles read of an entry beside them.
+_OF_PROOF = ("probe", "category", "min_tokens_per_second", "max_first_token_seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +98,23 @@ def read_wanted(options: t.Mapping[str, t.Any]) -> Wanted:
     return Wanted(name, PRESENT, fields, _env(name, options), labels, weights_bytes, bool(options.get("force")))
 
 
+def check_names(entries: t.Any) -> None:
+    """Whether each entry of a list has a name and no key that there is not. Raises BadInputError, which says in which one.
+
+    Ansible's own check of a module's options names the key alone, which in a list of thirty models is a riddle.
+    """
+    for number, entry in enumerate(entries if isinstance(entries, (list, tuple)) else (), 1):
+        if not isinstance(entry, dict):
+            continue
+        if not entry.get("name"):
+            raise BadInputError(f"entry {number} of the models has no name; say which model it is")
+        unknown = [str(key) for key in entry if key not in MODEL_OPTIONS]
+        if unknown:
+            alike = difflib.get_close_matches(unknown[0], [*MODEL_OPTIONS, *_OF_PROOF], 1)
+            advice = f"did you mean {alike[0]}?" if alike else "take it out"
+            raise BadInputError(f"the model {entry['name']} has {unknown[0]}, which no model can have; {advice}")
+
+
 def read_all(entries: t.Sequence[t.Mapping[str, t.Any]]) -> t.List[Wanted]:
     """The models of a list, each once. Raises BadInputError."""
     found: t.Dict[str, Wanted] = {}
@@ -116,6 +136,9 @@ def _check_source(name: str, fields: t.Mapping[str, t.Any]) -> None:
     own = SOURCE_FIELDS[source]
     if not fields.get(own[0]):
         raise BadInputError(f"source of the model {name} is {source}, and {own[0]} is missing; add it")
+    path = fields.get("local_path")
+    if path and not str(path).startswith("/"):
+        raise BadInputError(f"local_path of the model {name} is {path}, and workers know absolute paths only; write it from / on")
     foreign = [field for field in given if field not in own]
     if foreign:
         raise BadInputError(f"source of the model {name} is {source}, to which {foreign[0]} does not belong; take it out")

@@ -16,7 +16,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import mmap_parameters
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_need import Need, exactly, holds_weights, whole
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_need import Need, exactly, leaves_weights_out, whole
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_instance import Claim, Instance, Subordinate
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_model import Model
 
@@ -32,7 +32,7 @@ class Part:
 
     main: it loads the model, others serve it by RPC. worker: its name, for people. claimed: whether the scheduler has reckoned.
     gpu_claims_bytes, gpu_needs: by the index of the GPU. hidden: why the claim leaves the weights out; "" where it does not.
-    unified: RAM and GPU memory are one. outdated: the claim was made without mmap, for which the parameters ask now.
+    unified: RAM and GPU memory are one. outlived: the parameters turn mmap on now, and the claim was made without.
     """
 
     worker_id: t.Optional[int]
@@ -45,7 +45,7 @@ class Part:
     gpu_needs: t.Mapping[int, Need] = dataclasses.field(default_factory=dict)
     ram_need: Need = dataclasses.field(default_factory=Need)
     hidden: str = ""
-    outdated: bool = False
+    outlived: bool = False
 
     @property
     def claim_bytes(self) -> t.Optional[int]:
@@ -80,16 +80,11 @@ def parts_of(
     main = _part(instance.worker_id, instance.worker_name, True, [instance.claim])
     if not main.claimed or not main.unified or not model.uses_llama_box:
         return (main, *others)
-    claim_bytes = sum(part.claim_bytes or 0 for part in (main, *others))
-    holds = None if weights_bytes is None else holds_weights(claim_bytes, weights_bytes)
-    assumes_mmap = mmap_parameters.estimator_assumes_mmap(model.backend_parameters, gpustack_version)
-    if assumes_mmap and mmap_parameters.is_without_no_mmap(gpustack_version):
-        hidden = BY_VERSION
-    elif holds is True:
-        return (dataclasses.replace(main, outdated=assumes_mmap), *others)
-    else:
-        hidden = BY_PARAMETERS if assumes_mmap else BY_SIZE if holds is False else ""
-    return (_with_weights(main, instance, hidden, weights_bytes) if hidden else main, *others)
+    hidden = _hidden(main, others, instance, model, gpustack_version, weights_bytes)
+    if hidden:
+        return (_with_weights(main, instance, hidden, weights_bytes), *others)
+    outlived = mmap_parameters.estimator_assumes_mmap(model.backend_parameters, gpustack_version)
+    return (dataclasses.replace(main, outlived=outlived), *others)
 
 
 def _others(instance: Instance) -> t.Tuple[Part, ...]:
@@ -118,6 +113,34 @@ def _part(worker_id: t.Optional[int], name: t.Optional[str], main: bool, claims:
         gpu_needs={index: exactly(size_bytes) for index, size_bytes in gpus.items()},
         ram_need=exactly(ram_bytes),
     )
+
+
+def _hidden(
+    main: Part,
+    others: t.Sequence[Part],
+    instance: Instance,
+    model: Model,
+    gpustack_version: t.Optional[str],
+    weights_bytes: t.Optional[int],
+) -> str:
+    """Why the main worker's claim leaves the weights out; "" where it does not."""
+    parameters = model.backend_parameters
+    claim_bytes = sum(part.claim_bytes or 0 for part in (main, *others))
+    hides = leaves_weights_out(claim_bytes, weights_bytes, parameters, gpustack_version)
+    if not mmap_parameters.estimator_assumes_mmap(parameters, gpustack_version):
+        return BY_SIZE if hides else ""
+    # The others never leave theirs out, and with a large KV cache they claim as much as all the weights.
+    if not hides and not _lacks_its_share(main, instance, weights_bytes):
+        return ""
+    return BY_VERSION if mmap_parameters.is_without_no_mmap(gpustack_version) else BY_PARAMETERS
+
+
+def _lacks_its_share(main: Part, instance: Instance, weights_bytes: t.Optional[int]) -> bool:
+    """Whether the main worker of a distributed instance claims less than its layers weigh, by far, as they are not all alike."""
+    layers = _layers(instance)
+    if weights_bytes is None or layers is None or not instance.subordinates:
+        return False
+    return 10 * (main.claim_bytes or 0) * layers.total < 9 * weights_bytes * layers.local
 
 
 def _with_weights(main: Part, instance: Instance, hidden: str, weights_bytes: t.Optional[int]) -> Part:

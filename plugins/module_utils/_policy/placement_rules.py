@@ -124,23 +124,21 @@ def _of_parameters(case: Case, around: Around) -> Findings:
     for parameter, reason in refused:
         words = case.override_words if mmap_parameters.speaks_of_mmap(parameter) else ""
         how = mend.refused_parameter(case, parameter)
-        yield Finding(ESTIMATE_APART, f"{parameter}: {reason}, while llama-box takes them{words}", how)
+        yield Finding(ESTIMATE_APART, f"{parameter}: {reason}, while llama-box gets them{words}", how)
+    for placed in case.placed:
+        for part in placed.parts:
+            if part.outlived:
+                reason = (
+                    f"its parameters turn mmap on now, and the claim on {part.worker} was made without, which ends at its next restart"
+                    f"{case.override_words}"
+                )
+                yield Finding(ESTIMATE_APART, reason, mend.flag_replaced(case), placed.name, part.worker)
     on_macs = any(part.unified for placed in case.placed for part in placed.parts)
     # 0.6.0, where llama-box maps by default, reckons so, too.
     mapped = mmap_parameters.engine_uses_mmap(parameters, None)
     if on_macs and mapped and not refused and not mmap_parameters.estimator_assumes_mmap(parameters, around.gpustack_version):
         reason = f"llama-box maps the model into memory, and GPUStack's estimator reckons that it does not{case.override_words}"
         yield Finding(ESTIMATE_APART, reason, mend.flag_replaced(case))
-    for placed in case.placed:
-        for part in placed.parts:
-            if part.outdated:
-                claim_bytes = sum(one.claim_bytes or 0 for one in placed.parts)
-                reason = (
-                    f"the backend_parameters of the model ask for mmap, and the claim of {gib(claim_bytes)} of {placed.name} was made "
-                    "without, as it holds the weights; at the next restart llama-box maps the model, and its claim leaves them out"
-                    f"{case.override_words}"
-                )
-                yield Finding(ESTIMATE_APART, reason, mend.flag_replaced(case), placed.name, part.worker)
 
 
 def _measured(case: Case, around: Around) -> Findings:

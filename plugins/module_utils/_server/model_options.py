@@ -40,12 +40,13 @@ PROGRESS_FILE = "metalfleet-progress"
 
 
 class UnfinishedRunError(Exception):
-    """A run that failed once it had begun. error: what went wrong. result: what was done until then."""
+    """A run that failed once it had begun. error: what went wrong. result and warnings: what was done and said until then."""
 
-    def __init__(self, error: GpustackError, result: t.Dict[str, t.Any]) -> None:
+    def __init__(self, error: GpustackError, result: t.Dict[str, t.Any], warnings: t.Sequence[str]) -> None:
         super().__init__(str(error))
         self.error = error
         self.result = result
+        self.warnings = warnings
 
 
 class Progress:
@@ -96,7 +97,7 @@ def carry_out(
         try:
             run.carry_out()
         except GpustackError as exc:
-            raise UnfinishedRunError(exc, report(seen, run.jobs, params["restart"], check_mode)) from exc
+            raise UnfinishedRunError(exc, report(seen, run.jobs, params["restart"], check_mode), seen.warnings) from exc
     return report(seen, run.jobs, params["restart"], check_mode), seen.warnings
 
 
@@ -110,6 +111,8 @@ def run_module(module: t.Any, wanted: t.Callable[[], t.Sequence[Wanted]], all_mo
     try:
         result, warnings = carry_out(module.params, wanted(), all_models, module.check_mode, progress)
     except UnfinishedRunError as exc:
+        for warning in exc.warnings:
+            module.warn(warning)
         module.fail_json(progress=progress.lines, **{**exc.result, **errors.failure(exc.error, module._verbosity)})
     except GpustackError as exc:
         module.fail_json(**errors.failure(exc, module._verbosity))

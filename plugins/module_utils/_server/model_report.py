@@ -17,6 +17,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_
     DELETE,
     NOTHING,
     changed_names,
+    cures,
     previous_fields,
     shown,
 )
@@ -59,6 +60,7 @@ def _model(task: Task, job: t.Optional[Job], restart: str, check_mode: bool) -> 
         "changed": changed,
         "fields": shown(plan.fields),
         "env_changed": changed_names(before, plan.fields),
+        "cures": cures(before, plan.fields),
         "decision": decision,
         "restarted": restarted,
         "restart_pending": pending,

@@ -19,6 +19,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_
     NOTHING,
     START_FIELDS,
     UPDATE,
+    cures,
     plan_model,
     previous_fields,
 )
@@ -171,6 +172,8 @@ class Run:
             present = self._instances(job)
             job.model = api.change_model(self._client, _id_of(task.model), lambda now: self._changes(job, now, present))
             job.changed = bool(job.sent)
+            if job.sent:
+                self._say(f"{plan.name}: " + "; ".join([f"changed ({', '.join(sorted(job.sent))})", *cures(job.previous, job.sent)]))
 
     def _instances(self, job: Job) -> t.List[Instance]:
         # They keep the name that their model had when they were made (server/controllers.py, sync_replicas).

@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import mmap, model_need, model_pin
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.fleet_nodes import NodeFacts, node_of
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_decision import surroundings
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_decision import idle_overrides, surroundings
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_plan import Plan, Rules, plan_model
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_wanted import ABSENT, Wanted
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_instance import Instance
@@ -84,9 +84,10 @@ def survey(client: Client, request: Request) -> Survey:
         by_id.setdefault(instance.model_id, []).append(instance)
     models = {str(model.name): model for model in fleet.models}
     wanted = {one.name: one for one in request.wanted}
-    listed = {name: one.labels for name, one in wanted.items()}
-    warnings += mmap.idle_overrides(request.overrides, models, listed, by_name_only=not request.all_models)
     names = [*wanted, *(name for name in models if request.all_models and name not in wanted)]
+    # A list of some models says nothing of what others are called.
+    labels = [one.labels for one in request.wanted] if request.all_models else None
+    warnings += idle_overrides(request.overrides, {*models, *wanted}, labels)
     claims = _claims(client, [wanted[name] for name in wanted if name not in models and wanted[name].state != ABSENT], rules)
     tasks = []
     for name in names:

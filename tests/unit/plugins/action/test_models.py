@@ -50,7 +50,7 @@ def test_the_module_is_run_and_watched(tmp_path: pathlib.Path, monkeypatch: pyte
     found = action(MODULES[name], tmp_path, check_mode=check_mode)
     task_vars = {"inventory_hostname": "server-1"}
     assert found.run(task_vars=task_vars) == {"changed": True}
-    assert (found.runs, lines) == ([(name, task_vars)], ["[server-1] chat: created"])
+    assert (found.runs, lines) == ([(name, task_vars)], ["chat: created"])
 
 
 @pytest.mark.parametrize("name", list(MODULES))
@@ -65,4 +65,19 @@ def test_async_is_refused(tmp_path: pathlib.Path, name: str) -> None:
     found = action(MODULES[name], tmp_path, async_val=60)
     with pytest.raises(AnsibleActionFail, match="async"):
         found.run(task_vars={})
+    assert found.runs == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([{"name": "a"}, {"name": "b", "backend_paramters": []}], "the model b has backend_paramters, which no model can have; did"),
+        ([{"name": "a"}, {"replicas": 1}], "entry 2 of the models has no name; say which model it is"),
+    ],
+)
+def test_a_mistake_is_said_with_the_entry(tmp_path: pathlib.Path, entries: t.Any, said: str) -> None:
+    found = action(models, tmp_path, args={"models": entries})
+    with pytest.raises(AnsibleActionFail) as caught:
+        found.run(task_vars={})
+    assert str(caught.value).startswith(said)
     assert found.runs == []

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pathlib
 import types
@@ -12,10 +13,15 @@ import typing as t
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.metalfleet.gpustack.plugins.action.node import ActionModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_box import ArchivesNeededError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path
 from ansible_collections.metalfleet.gpustack.plugins.modules import node
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils import push as push_module
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import digest_of
 from ansible_collections.metalfleet.gpustack.tests.mirror import archives
+from ansible_collections.metalfleet.gpustack.tests.unit import fake_kernel
+from ansible_collections.metalfleet.gpustack.tests.unit.fast_paths import MemoryLive, compare
 from ansible_collections.metalfleet.gpustack.tests.unit.whole_nodes import BUILDS, VERSION, NodeMac, everything, lock_of, validated
 
 BUILD = BUILDS["Darwin"][0]
@@ -24,14 +30,23 @@ ARCHIVE = archives.pack(archives.contents(VERSION, BUILD))
 REMOTE = f"/remote/tmp/{RELEASE['sha256']}.zip"
 
 
+VARS = {"inventory_hostname": "mac", "ansible_python_interpreter": "/usr/bin/python3"}
+
+
 class Action(ActionModule):  # type: ignore[misc,unused-ignore]
-    """The action plugin, which runs the real module on a node in memory. breaks: what a run raises, by its number."""
+    """The action plugin, which runs the real module on a node in memory. breaks: what a run raises, by its number.
+
+    compared: how often the node was compared with its receipt.
+    """
 
     def __init__(self, host: NodeMac, options: dict[str, t.Any], **task: t.Any) -> None:
         self.host = host
-        self._task = types.SimpleNamespace(**{"args": options, "async_val": 0, "check_mode": False, "action": "node", **task})
+        defaults = {"async_val": 0, "check_mode": False, "action": "node", "delegate_to": None}
+        self._task = types.SimpleNamespace(**{"args": options, **defaults, **task})
         shell = types.SimpleNamespace(tmpdir=None, join_path=lambda *parts: "/".join(parts))
-        self._connection = types.SimpleNamespace(_shell=shell)
+        self._connection = types.SimpleNamespace(_shell=shell, become=None, has_pipelining=True)
+        self._templar = types.SimpleNamespace(template=lambda value: value)
+        self.compared = 0
         self._loader = types.SimpleNamespace(path_dwim=lambda path: path)
         self.runs: list[dict[str, t.Any]] = []
         self.transfers: list[tuple[str, str]] = []
@@ -39,7 +54,7 @@ class Action(ActionModule):  # type: ignore[misc,unused-ignore]
         self.breaks: dict[int, Exception] = {}
 
     def _execute_module(self, module_name: str, module_args: dict[str, t.Any], task_vars: t.Any = None) -> dict[str, t.Any]:
-        assert (module_name, task_vars) == ("metalfleet.gpustack.node", {"a": 1})
+        assert (module_name, task_vars) == ("metalfleet.gpustack.node", VARS)
         self.runs.append(copy.deepcopy(module_args))
         # As Ansible does it.
         module_args["_ansible_internal"] = True
@@ -50,6 +65,14 @@ class Action(ActionModule):  # type: ignore[misc,unused-ignore]
             return node.bring_to_state(self.host, validated(node.ARGUMENT_SPEC, given), self._task.check_mode)[0]  # type: ignore[arg-type]
         except ArchivesNeededError as exc:
             return exc.as_result()
+
+    def _low_level_execute_command(self, cmd: str, in_data: bytes) -> dict[str, t.Any]:
+        assert cmd == "/usr/bin/python3 -I -S -"
+        self.compared += 1
+        mark, wanted, version, max_age_seconds = ast.literal_eval(in_data.decode().rpartition("\n\nmain")[2])
+        asked = (wanted.encode(), version.encode(), max_age_seconds)
+        told = receipt_check.report(receipt_path(self.host).encode(), asked, self.host.now(), MemoryLive(self.host))
+        return {"rc": 0, "stdout": f"{mark} {told.decode()}\n", "stderr": ""}
 
     def _make_tmp_path(self, remote_user: str | None = None) -> str:
         self._connection._shell.tmpdir = "/remote/tmp"
@@ -88,7 +111,7 @@ def action(folder: pathlib.Path, host: NodeMac | None = None, **task: t.Any) -> 
 
 
 def run(action: Action) -> dict[str, t.Any]:
-    result: dict[str, t.Any] = action.run(task_vars={"a": 1})
+    result: dict[str, t.Any] = action.run(task_vars=VARS)
     return result
 
 
@@ -99,7 +122,7 @@ def test_a_node_that_lacks_an_archive(folder: pathlib.Path) -> None:
     assert (result["changed"], result["restarted"], "archives_needed" in result) == (True, True, False)
     assert found.transfers == [(str(folder / VERSION / archives.archive_name(BUILD)), REMOTE)]
     first, second = found.runs
-    assert first == given
+    assert first == {**given, "receipt_for": digest_of(given)}
     # Below the option that it belongs to, and nothing else is touched.
     assert second == {**first, "llama_box": {**first["llama_box"], "archives": {RELEASE["sha256"]: REMOTE}}}
     assert found._task.args == given
@@ -110,8 +133,46 @@ def test_a_node_that_lacks_nothing(folder: pathlib.Path) -> None:
     host = NodeMac()
     run(action(folder, host))
     found = action(folder, host)
+    found._task.args["verify"] = "content"
     assert run(found)["changed"] is False
-    assert (len(found.runs), found.transfers, found.removed) == (1, [], [None])
+    assert (len(found.runs), found.compared, found.transfers, found.removed) == (1, 0, [], [None])
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_node_that_is_as_its_receipt_says(folder: pathlib.Path, check_mode: bool) -> None:
+    host = NodeMac()
+    first = run(action(folder, host))
+    assert first["receipt"] == {"used": False, "age_seconds": None, "reason": "there is no receipt"}
+    host.clock += 90.0
+    found = action(folder, host, check_mode=check_mode)
+    fast = run(found)
+    assert (found.compared, found.runs, found.transfers, found.removed) == (1, [], [], [])
+    assert fast["receipt"] == {"used": True, "age_seconds": 90, "reason": ""}
+    assert (fast["changed"], fast["applied"], fast["warnings"]) == (False, not check_mode, [])
+    # The module says the same.
+    other = action(folder, host, check_mode=check_mode)
+    other._task.args["verify"] = "content"
+    slow = run(other)
+    assert (len(other.runs), slow.pop("receipt")["reason"]) == (1, "verify is content")
+    assert {**fast, "receipt": None} == {**slow, "receipt": None, "warnings": []}
+    assert fast["ansible_facts"]["apple_silicon"]["model_identifier"] == "Mac15,14"
+
+
+def test_a_node_that_is_not_as_its_receipt_says(folder: pathlib.Path) -> None:
+    host = NodeMac()
+    run(action(folder, host))
+    host.kernel[fake_kernel.LIMIT] = 1
+    found = action(folder, host)
+    result = run(found)
+    assert (found.compared, len(found.runs), result["changed"]) == (1, 1, True)
+    assert result["receipt"]["reason"].startswith("`/usr/sbin/sysctl iogpu.wired_limit_mb")
+    assert isinstance(compare(host, **found._task.args), dict)
+
+
+def test_a_module_that_fails_says_nothing_of_receipts(folder: pathlib.Path) -> None:
+    found = action(folder)
+    found._execute_module = lambda *_arguments, **_options: {"failed": True, "msg": "why"}  # type: ignore[method-assign]
+    assert run(found) == {"failed": True, "msg": "why"}
 
 
 def test_a_node_whose_llama_box_is_not_given(folder: pathlib.Path) -> None:

@@ -78,6 +78,8 @@ def test_without_options_the_policy_is_applied_to_all_models(run, gpustack: Memo
         {"backend_parameters": ["--no-mmap"], "env": ["HF_TOKEN"]},
         ["GGML_METAL_NO_RESIDENCY"],
     )
+    assert (by_name["a"]["cures"], by_name["b"]["cures"]) == (["--mmap was taken out", "GGML_METAL_NO_RESIDENCY was taken out of env"], [])
+    assert "a: changed (backend_parameters, env); --mmap was taken out; GGML_METAL_NO_RESIDENCY was taken out of env" in result["progress"]
     assert (by_name["b"]["changed"], by_name["b"]["decision"]["flag"]) == (False, "--no-mmap")
     assert "verdicts" not in by_name["b"]["decision"]
     assert "GGML_METAL_NO_RESIDENCY" not in gpustack.started[gpustack.names("a")[0]]["env"]

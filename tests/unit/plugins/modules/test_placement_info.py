@@ -101,8 +101,11 @@ def test_overrides_and_labels(run, server):
 
 def test_overrides_that_cover_nothing_are_warned_of(run):
     overrides = [{**OVERRIDE, "model": "model-11"}, OVERRIDE, {"mmap": "mmap", "labels": {"use": "rare"}}]
-    named = "override 1 names the model model-11, which neither the server nor the list has"
-    assert run(overrides=overrides)["warned"] == [named, "override 3 goes by labels use=rare, which no model of the list has"]
+    named = "override 1 is for the model model-11, which neither the server nor the list of models has: correct its name"
+    assert run(overrides=overrides)["warned"] == [
+        named,
+        "override 3 is for models with the labels use=rare, which none in the list of models has: correct them",
+    ]
     assert run(overrides=overrides, labels={"model-1": {"use": "rare"}})["warned"] == [named]
     failed = run(overrides=overrides, labels={"model-11": {"use": "rare"}}, fail_on=["fits_only_by_mmap"])
     assert (failed["failed"], failed["warned"]) == (True, [])

@@ -72,14 +72,14 @@ def test_lines_are_shown_while_the_module_runs(tmp_path: pathlib.Path, display: 
     def module(say: Progress) -> dict[str, t.Any]:
         display.wait_for()
         say("chat: created")
-        display.wait_for("[server-1] chat: created")
+        display.wait_for("chat: created")
         say("chat: 0 of 1 running, chat-a downloading 34.2 % on ünit")
         say("chat: 1 of 1 running")
-        display.wait_for(*(f"[server-1] {line}" for line in say.lines))
+        display.wait_for(*say.lines)
         return {"changed": True, "progress": say.lines}
 
     action.module = module
-    assert run_and_show(action, MODULE, HOST) == {"changed": True, "progress": [line[11:] for line in display.lines]}
+    assert run_and_show(action, MODULE, HOST) == {"changed": True, "progress": display.lines}
     assert (action.runs, action.made, len(display.lines)) == ([(MODULE, HOST)], 1, 3)
 
 
@@ -87,7 +87,7 @@ def test_a_temporary_folder_that_is_there_is_used(tmp_path: pathlib.Path, displa
     action = Action(tmp_path, tmpdir=str(tmp_path))
     action.module = lambda say: say("a line") or {"changed": True}
     run_and_show(action, MODULE, HOST)
-    assert (action.made, display.lines) == (0, ["[server-1] a line"])
+    assert (action.made, display.lines) == (0, ["a line"])
 
 
 def test_what_is_said_at_the_end_is_shown(tmp_path: pathlib.Path, display: Display, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_what_is_said_at_the_end_is_shown(tmp_path: pathlib.Path, display: Displ
     action = Action(tmp_path)
     action.module = lambda say: say("a line") or {}
     run_and_show(action, MODULE, {})
-    assert display.lines == ["[localhost] a line"]
+    assert display.lines == ["a line"]
 
 
 def test_a_module_that_says_nothing(tmp_path: pathlib.Path, display: Display) -> None:
@@ -116,7 +116,7 @@ def test_a_module_that_breaks_leaves_no_reader_behind(tmp_path: pathlib.Path, di
     before = threading.active_count()
     with pytest.raises(OSError, match="the connection broke"):
         run_and_show(action, MODULE, HOST)
-    assert (display.lines, threading.active_count()) == (["[server-1] a line"], before)
+    assert (display.lines, threading.active_count()) == (["a line"], before)
 
 
 @pytest.mark.parametrize("options", [{"transport": "ssh"}, {"become": True}])

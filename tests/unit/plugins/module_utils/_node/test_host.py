@@ -138,7 +138,7 @@ def test_status(tmp_path: pathlib.Path) -> None:
     st = file.stat()
     status = HOST.status(str(file))
     assert status is not None
-    assert status == (False, True, False, 0o641, st.st_uid, st.st_gid, st.st_ino, 5, st.st_mtime_ns, st.st_ctime_ns)
+    assert status == (False, True, False, 0o641, st.st_uid, st.st_gid, st.st_ino, 5, st.st_mtime_ns, st.st_ctime_ns, st.st_dev)
     link = HOST.status(str(tmp_path / "link"))
     assert link is not None
     assert (link.is_symlink, link.is_file, link.is_directory) == (True, False, False)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import plistlib
 import posixpath
@@ -15,9 +14,8 @@ import typing as t
 
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.node import wanted_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import state_folder
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import digest_of, receipt_path, signature
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path, signature
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
     BadInputError,
     GpustackError,
@@ -29,6 +27,7 @@ from ansible_collections.metalfleet.gpustack.plugins.modules import environment,
 from ansible_collections.metalfleet.gpustack.tests.mirror import archives
 from ansible_collections.metalfleet.gpustack.tests.unit import fake_kernel, whole_nodes
 from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import LABEL, PLIST, UNIT, UNIT_FILE
+from ansible_collections.metalfleet.gpustack.tests.unit.fast_paths import Receipt, compare, receipt_of
 from ansible_collections.metalfleet.gpustack.tests.unit.llama_box_nodes import (
     ARCHIVES,
     BIN_DIR,
@@ -70,20 +69,14 @@ DRIFTS["mac_0_7"] = DRIFTS["mac"]
 NO_RECEIPT = "the next run looks at this node as if it were new, as its receipt cannot be kept"
 
 
-def receipt(host: Node) -> dict[str, t.Any] | None:
-    file = host.files.get(receipt_path(host))  # type: ignore[arg-type]
-    return None if file is None else json.loads(file.content)
+def receipt(host: Node) -> Receipt | None:
+    return receipt_of(host)
 
 
-def restart(host: Node) -> None:
-    """Somebody else restarts the service."""
-    if isinstance(host, NodeMac):
-        host.run(["launchctl", "bootout", f"system/{LABEL}"])
-        host.run(["launchctl", "bootstrap", "system", PLIST])
-    else:
-        host.run(["systemctl", "--no-pager", "daemon-reload"])
-        host.run(["systemctl", "--no-pager", "restart", UNIT])
-    host.stops, host.points = 0, []
+def signatures(host: Node, paths: t.Iterable[str]) -> dict[str, str | None]:
+    """Of what is there now."""
+    found = {path: host.status(path) for path in paths}
+    return {path: None if status is None else signature(status).decode() for path, status in found.items()}
 
 
 def start_with_residency(host: Node) -> None:
@@ -96,7 +89,7 @@ def start_with_residency(host: Node) -> None:
         whole_nodes.write(host, path, plistlib.dumps(content))
     else:
         whole_nodes.write(host, path, file.content + f"{RESIDENCY}=1\n".encode())
-    restart(host)
+    host.start_anew()
     host.files[path] = file
     assert host.environment()[RESIDENCY] == "1"
 
@@ -117,7 +110,7 @@ def drift_of_environment(host: Node) -> None:
         edit(host, UNIT_FILE, b"", f"Environment={RESIDENCY}=1\n".encode())
         host.manager[RESIDENCY] = "1"
     edit(host, FILE, b"", f"{RESIDENCY}=1\n".encode())
-    restart(host)
+    host.start_anew()
     assert host.environment()[RESIDENCY] == "1"
     if isinstance(host, NodeMac):
         edit(host, PLIST, b"https://hub.example.com", b"http://else")
@@ -255,11 +248,12 @@ def test_check_mode_leaves_no_trace(kind: str) -> None:
     assert (host.points, host.files.keys(), host.folders) == ([], files.keys(), folders)
     # Nor does it touch what a run has left.
     bring(host, **everything(host))
-    host.points, host.files[receipt_path(host)].content = [], b"{}"  # type: ignore[arg-type]
+    left = host.files[receipt_path(host)]  # type: ignore[arg-type]
+    host.points = []
     both: list[dict[str, t.Any]] = [everything(host), {"environment": {}}]
     for options in both:
         bring(host, check_mode=True, **options)
-    assert (host.points, receipt(host)) == ([], {})
+    assert (host.points, host.files[receipt_path(host)]) == ([], left)  # type: ignore[arg-type]
 
 
 def test_check_mode_keeps_the_receipt_where_a_restart_is_pending() -> None:
@@ -290,27 +284,21 @@ def test_what_is_doubtful_about_the_wanted_state_is_told() -> None:
 
 
 def test_hardware_is_asked_for_once() -> None:
-    """system_profiler takes seconds."""
-    cases: list[tuple[dict[str, t.Any], int]] = [({"wired_limit": {}}, 1), ({"environment": {"variables": {"A": "1"}}}, 0)]
+    """system_profiler takes seconds. The working set follows the limit, so it is asked for again where that was changed."""
+    cases: list[tuple[dict[str, t.Any], int]] = [({"wired_limit": {}}, 2), ({"environment": {"variables": {"A": "1"}}}, 1)]
     for options, times in cases:
         host = NodeMac()
         assert bring(host, settle_seconds=0.0, **options)["changed"] is True
         assert len([call for call in host.calls if "system_profiler" in call[0]]) == times
 
 
-def test_logs_are_not_searched_for_the_working_set_of_now() -> None:
+def test_facts_are_those_of_afterwards() -> None:
     host = NodeMac()
-    listed: list[str] = []
-    names = host.names
-
-    def note(folder: str) -> list[str]:
-        listed.append(folder)
-        return names(folder)
-
-    host.names = note  # type: ignore[method-assign]
-    bring(host, wired_limit={})
-    assert listed
-    assert [folder for folder in listed if "/log" in folder] == []
+    result = bring(host, wired_limit={})
+    assert host.kernel[fake_kernel.LIMIT] == AUTO_MIB
+    facts = result["ansible_facts"]["apple_silicon"]
+    assert (facts["model_identifier"], facts["memory_bytes"]) == ("Mac15,14", 512 * 1024**3)
+    assert compare(host, wired_limit={}) == {**bring(host, wired_limit={})}
 
 
 # The receipt.
@@ -319,25 +307,35 @@ def test_logs_are_not_searched_for_the_working_set_of_now() -> None:
 @ALL_KINDS
 def test_what_a_receipt_says(kind: str) -> None:
     host = KINDS[kind]()
-    bring(host, **everything(host))
+    done = bring(host, **everything(host))
     after_a_change = receipt(host)
     host.clock += 60.0
-    bring(host, **everything(host))
+    again = bring(host, **everything(host))
     found = receipt(host)
     assert after_a_change is not None
     assert found is not None
-    # Both looked at the same node.
-    assert {**after_a_change, "taken_seconds": 0} == {**found, "taken_seconds": 0}
-    assert (found["format"], found["taken_seconds"] - after_a_change["taken_seconds"]) == (1, 60.0)
-    assert found["taken_seconds"] == host.clock
-    assert found["wanted"] == digest_of(wanted_of(validated(node.ARGUMENT_SPEC, everything(host))))
-    service = {"pid": host._pid, "started": f"Sat Nov 22 {host._pid}" if isinstance(host, NodeMac) else f"{host._pid:032x}"}
-    assert found["service"] == service
-    assert {path: signature(host, path) for path in found["files"]} == found["files"]  # type: ignore[arg-type]
+    # Both looked at the same node, and each has a salt of its own.
+    assert (after_a_change.files, after_a_change.asked.keys(), after_a_change.result) == (found.files, found.asked.keys(), found.result)
+    for name in ("salt", "wanted"):
+        assert after_a_change.heads[name] != found.heads[name]
+    assert int(found.heads["taken"]) - int(after_a_change.heads["taken"]) == 60 == int(host.clock - int(after_a_change.heads["taken"]))
+    assert signatures(host, found.files) == found.files
+    assert {**again, "warnings": []} == found.result
+    assert found.result["changed"] is False is not done["changed"]
     must = [FILE, PINNED[kind], BUILTIN[kind], f"{THIRD_PARTY}/versions.json", "/venv/bin/gpustack", f"{SITE}"]
     must += [PLIST, fake_kernel.PLIST] if isinstance(host, NodeMac) else [UNIT_FILE, f"{UNIT_FILE}.d"]
-    assert set(must) <= found["files"].keys()
-    assert not [path for path in found["files"] if path.startswith((state_folder(host), "/proc", ARCHIVES))]  # type: ignore[arg-type]
+    must += [f"{state_folder(host)}/{name}" for name in ("journal.json", "pending-restart.json", "llama-box.json")]  # type: ignore[arg-type]
+    assert set(must) <= found.files.keys()
+    assert not [path for path in found.files if path.startswith(("/proc/7", ARCHIVES))]
+    # What each run changes, or what decides nothing.
+    own = [state_folder(host), receipt_path(host), f"{state_folder(host)}/previous.json"]  # type: ignore[arg-type]
+    assert not set(own) & found.files.keys()
+    asked = {" ".join(words.split()[:2]) for words in found.asked}
+    assert asked == (
+        {"launchctl print", "launchctl print-disabled", "launchctl getenv", "ps -o", f"/usr/sbin/sysctl {fake_kernel.LIMIT}"}
+        if isinstance(host, NodeMac)
+        else {"systemctl --no-pager"}
+    )
     assert host.files[receipt_path(host)].mode == 0o600  # type: ignore[arg-type]
 
 
@@ -371,25 +369,9 @@ def test_every_file_that_is_read_is_signed(kind: str) -> None:
     own = (f"{state_folder(host)}/", "/proc/")  # type: ignore[arg-type]
     governed = {path for path in read if not path.startswith(own)}
     assert {FILE if kind != "linux" else "/srv/environment", PINNED[kind], BUILTIN[kind]} <= governed
-    assert {*governed, *links} <= found["files"].keys()
+    assert {*governed, *links} <= found.files.keys()
+    assert compare(host, **options) == bring(host, **options)
     assert kind != "mac" or "/srv/config.yaml" in governed
-
-
-@ALL_KINDS
-def test_every_signature_changes_with_its_file(kind: str) -> None:
-    host = KINDS[kind]()
-    bring(host, **everything(host))
-    found = receipt(host)
-    assert found is not None
-    for path, signed in found["files"].items():
-        if path in host.folders:
-            # What is in a folder in memory does not show in it.
-            continue
-        if path in host.files:
-            whole_nodes.write(host, path, host.files[path].content, host.files[path].mode)
-        else:
-            whole_nodes.write(host, path, b"")
-        assert signature(host, path) != signed, path  # type: ignore[arg-type]
 
 
 @ALL_KINDS
@@ -435,7 +417,8 @@ def test_what_another_run_changes_before_the_receipt_is_written_does_not_match_i
     assert bring(host, **everything(host))["changed"] is False
     found = receipt(host)
     assert found is not None
-    assert found["files"][FILE] != signature(host, FILE)  # type: ignore[arg-type]
+    assert found.files[FILE] != signatures(host, [FILE])[FILE]
+    assert compare(host, **everything(host)) == f"{FILE} is not as it was"
 
 
 def test_a_node_that_differs_after_all_leaves_no_receipt() -> None:
@@ -477,8 +460,12 @@ def test_a_node_without_a_service_has_a_receipt() -> None:
         assert bring(host, wired_limit={})["changed"] is changed
         found = receipt(host)
         assert found is not None
-        assert (found["service"], found["files"][PLIST]) == (None, None)
+        assert (found.files[PLIST], "/usr/sbin/sysctl -n kern.boottime" in found.asked) == (None, True)
         host.clock += 60.0
+    assert compare(host, wired_limit={}) == bring(host, wired_limit={})
+    # Another boot, and nothing else tells it.
+    host.mac.boot_seconds += 60
+    assert compare(host, wired_limit={}) == "`/usr/sbin/sysctl -n kern.boottime` says something else than it did"
 
 
 def test_a_service_that_was_started_anew_meanwhile_is_not_taken_for_the_one_that_was_looked_at() -> None:
@@ -494,9 +481,8 @@ def test_a_service_that_was_started_anew_meanwhile_is_not_taken_for_the_one_that
 
     host.run = run_and_respawn  # type: ignore[method-assign]
     bring(host, **everything(host))
-    found = receipt(host)
-    assert found is not None
-    assert found["service"]["pid"] == pid != host._pid
+    assert host._pid != pid
+    assert compare(host, **everything(host)) == f"`launchctl print system/{LABEL}` did not say the same twice"
 
 
 def test_a_service_that_cannot_be_asked_leaves_no_receipt() -> None:
@@ -567,51 +553,15 @@ def test_a_receipt_that_cannot_be_removed_is_a_failure() -> None:
         bring(host, **everything(host, restart="never"))
 
 
-OTHER_VALUES = {"str": "other", "path": "/other", "int": 77, "bool": None, "dict": {"other": "1"}, "list": ["builtin"]}
-
-
-def other_values() -> t.Iterator[tuple[str, str]]:
-    for name in ("llama_box", "wired_limit", "environment"):
-        for option in node.ARGUMENT_SPEC[name]["options"]:
-            yield name, option
-
-
-@pytest.mark.parametrize(("name", "option"), list(other_values()))
-def test_the_digest_changes_with_what_is_wanted(name: str, option: str) -> None:
-    params = validated(node.ARGUMENT_SPEC, everything(NodeMac()))
-    changed = copy.deepcopy(params)
-    old = changed[name][option]
-    spec = node.ARGUMENT_SPEC[name]["options"][option]
-    changed[name][option] = (not old) if spec["type"] == "bool" else OTHER_VALUES[spec["type"]]
-    assert changed[name][option] != old
-    is_same = digest_of(wanted_of(changed)) == digest_of(wanted_of(params))
-    # Where the controller has put archives is another place in each run.
-    assert is_same is ((name, option) == ("llama_box", "archives"))
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "counts"),
-    [
-        ("service_name", "ai.gpustack", True),
-        ("llama_box", None, True),
-        ("wired_limit", None, True),
-        ("environment", None, True),
-        # How it gets there does not matter to what it is.
-        ("restart", "never", False),
-        ("settle_seconds", 3.0, False),
-        ("health_timeout_seconds", 3.0, False),
-        ("lock_wait_seconds", 3.0, False),
-    ],
-)
-def test_what_counts_as_wanted(option: str, value: t.Any, counts: bool) -> None:
-    params = validated(node.ARGUMENT_SPEC, everything(NodeMac()))
-    assert params[option] != value
-    assert (digest_of(wanted_of({**params, option: value})) != digest_of(wanted_of(params))) is counts
-
-
-def test_every_option_counts_or_not() -> None:
-    named = {"service_name", "llama_box", "wired_limit", "environment", "restart", "settle_seconds"}
-    assert set(node.ARGUMENT_SPEC) == named | {"health_timeout_seconds", "lock_wait_seconds"}
+def test_a_run_that_is_not_told_for_what_keeps_no_receipt() -> None:
+    host = NodeMac()
+    options = validated(node.ARGUMENT_SPEC, everything(host))
+    node.bring_to_state(host, options, False)  # type: ignore[arg-type]
+    assert receipt(host) is None
+    bring(host, **everything(host))
+    # Nor does it take away one that is as true as before.
+    node.bring_to_state(host, options, False)  # type: ignore[arg-type]
+    assert isinstance(compare(host, **everything(host)), dict)
 
 
 # No secret.
@@ -693,10 +643,8 @@ def test_the_archives_that_the_controller_has_to_bring() -> None:
     assert bring(host, **options)["restarted"] is True
     found = receipt(host)
     assert found is not None
-    assert pushed not in found["files"]
+    assert pushed not in found.files
     # The next task is not given them any more.
     del options["llama_box"]["archives"]
     assert bring(host, **options)["changed"] is False
-    again = receipt(host)
-    assert again is not None
-    assert again["wanted"] == found["wanted"]
+    assert isinstance(compare(host, **options), dict)

@@ -4,97 +4,257 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
+import yaml
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult, Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import (
-    FORMAT,
-    digest_of,
     receipt_path,
     remove_receipt,
     signature,
     write_receipt,
 )
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceState
-from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryHost
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.watched_host import Evidence, WatchedHost
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import digest_of
+from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile, MemoryHost
+from ansible_collections.metalfleet.gpustack.tests.unit.fast_paths import compare, receipt_of
 
-WANTED = {"environment": {"variables": {"A": "1", "B": "2"}}, "wired_limit": None}
-
-
-def test_the_digest_is_of_what_is_wanted_not_of_its_order() -> None:
-    other = {"wired_limit": None, "environment": {"variables": {"B": "2", "A": "1"}}}
-    assert digest_of(WANTED) == digest_of(other)
-    assert digest_of(WANTED) != digest_of({**WANTED, "wired_limit": 0})
-    assert digest_of({"a": ["1", "2"]}) != digest_of({"a": ["2", "1"]})
-    assert len(digest_of({})) == 64
+RESULT = {"changed": False, "diff": [], "where": "über\u2028all"}
+WANTED = str(digest_of({"environment": {}}))
+FILE = "/etc/default/gpustack"
 
 
-def test_a_signature_changes_with_the_file() -> None:
-    host = MemoryHost(files={"/a": b"1", "/b": b"1"})
-    first = signature(host, "/a")  # type: ignore[arg-type]
-    status = host.status("/a")
-    assert status is not None
-    assert first == [status.inode, 1, status.mtime_ns, status.ctime_ns]
-    assert signature(host, "/a") == first  # type: ignore[arg-type]
-    assert signature(host, "/b") != first  # type: ignore[arg-type]
-    host.write("/a", b"2", 0o644)
-    assert signature(host, "/a") != first  # type: ignore[arg-type]
-    assert signature(host, "/none") is None  # type: ignore[arg-type]
+def node(system: str = "Linux", **options: t.Any) -> t.Any:
+    return MemoryHost(system=system, files={FILE: b"A=1\n"}, **options)
+
+
+def write(host: t.Any, cleared: tuple[str, int] | None = None, **seen: t.Any) -> None:
+    write_receipt(host, WANTED, Evidence(host.now(), **seen), RESULT, cleared)
+
+
+def verdict(host: t.Any, **options: t.Any) -> t.Any:
+    return compare(host, environment={}, **options)
+
+
+def look(host: t.Any, *paths: str) -> dict[str, t.Any]:
+    watched = WatchedHost(host)
+    for path in paths:
+        watched.status(path)
+    return watched.evidence.files
+
+
+def test_the_release_is_that_of_the_collection() -> None:
+    """The checkout's, or what the build made of it."""
+    root = pathlib.Path(__file__).parents[5]
+    assert yaml.safe_load((root / "galaxy.yml").read_text(encoding="utf-8"))["version"] == VERSION
 
 
 @pytest.mark.parametrize(("system", "folder"), [("Darwin", "/var/db/metalfleet"), ("Linux", "/var/lib/metalfleet")])
-def test_a_receipt(system: str, folder: str) -> None:
-    modes = {}
+def test_where_it_lies(system: str, folder: str) -> None:
+    host = node(system)
+    assert receipt_path(host) == f"{folder}/receipt"
+    write(host)
+    assert (host.files[receipt_path(host)].mode, host.folder_modes[folder]) == (0o600, 0o700)
+    assert verdict(host) == RESULT
+    # Whatever it was before.
+    host.files[receipt_path(host)].mode = 0o644
+    write(host)
+    assert host.files[receipt_path(host)].mode == 0o600
+    remove_receipt(host)
+    assert verdict(host) == "there is no receipt"
+    remove_receipt(host)
 
-    class Recorder(MemoryHost):
-        def make_folder(self, path: str, mode: int) -> None:
-            modes[path] = mode
-            super().make_folder(path, mode)
 
-    host = Recorder(system=system, files={"/etc/default/gpustack": b"A=1\n", f"{folder}x/kept": b"", f"{folder}/llama-box.json": b""})
-    signed: t.Dict[str, t.Optional[t.List[int]]] = {"/none": None, folder: [1], f"{folder}/llama-box.json": [2]}
-    # As of before somebody wrote.
-    signed.update({"/etc/default/gpustack": [3, 4, 5, 6], f"{folder}x/kept": [7, 8, 9, 10]})
-    assert receipt_path(host) == f"{folder}/receipt.json"  # type: ignore[arg-type]
-    write_receipt(host, WANTED, signed, 12.5, ServiceState(True, True, 12, "then"))  # type: ignore[arg-type]
-    file = host.files[f"{folder}/receipt.json"]
-    assert (file.mode, modes) == (0o600, {folder: 0o700})
-    assert json.loads(file.content) == {
-        "format": FORMAT,
-        "wanted": digest_of(WANTED),
-        "taken_seconds": 12.5,
-        "files": {"/etc/default/gpustack": [3, 4, 5, 6], "/none": None, f"{folder}x/kept": [7, 8, 9, 10]},
-        "service": {"pid": 12, "started": "then"},
+def test_a_file_and_the_absence_of_one() -> None:
+    host = node()
+    write(host, files=look(host, FILE, "/none", "/etc"))
+    assert verdict(host) == RESULT
+    host._put("/none", MemoryFile())
+    assert verdict(host) == "/none was not there"
+    host.remove("/none")
+    assert verdict(host) == RESULT
+    host.write(FILE, b"A=2\n", 0o644)
+    assert verdict(host) == f"{FILE} is not as it was"
+    host.remove(FILE)
+    assert verdict(host) == f"{FILE} is not as it was"
+
+
+@pytest.mark.parametrize("change", [{"mode": 0o600}, {"uid": 501}, {"gid": 20}, {"inode": 77}, {"content": b"A=11\n"}, {"ctime_ns": 5}])
+def test_each_part_of_a_signature(change: dict[str, t.Any]) -> None:
+    host = node()
+    host.files[FILE].ctime_ns = 4
+    write(host, files=look(host, FILE))
+    for name, value in change.items():
+        setattr(host.files[FILE], name, value)
+    assert verdict(host) == f"{FILE} is not as it was"
+
+
+def test_a_folder_that_has_other_names() -> None:
+    host = node()
+    write(host, files=look(host, "/etc/default"))
+    host.write("/etc/default/other", b"", 0o644)
+    assert verdict(host) == "/etc/default is not as it was"
+
+
+@pytest.mark.parametrize(
+    ("ctime_ns", "is_signed"),
+    [
+        (1_800_000_000_000_000_000, False),
+        (1_799_999_999_960_000_001, False),
+        (1_799_999_999_940_000_001, True),
+        # A file system that keeps whole seconds.
+        (1_799_999_999_000_000_000, False),
+        (1_799_999_997_000_000_000, True),
+        # The clock was set back since.
+        (1_900_000_000_000_000_001, False),
+    ],
+)
+def test_a_file_that_had_just_been_changed_is_not_signed(ctime_ns: int, is_signed: bool) -> None:
+    host = node()
+    host.files[FILE].ctime_ns = ctime_ns
+    write(host, files=look(host, FILE))
+    assert verdict(host) == (RESULT if is_signed else f"{FILE} had only just been changed when the receipt was written")
+
+
+def test_own_files() -> None:
+    host = node()
+    own = "/var/lib/metalfleet"
+    for name in ("previous.json", "lock", "undo-1/0", "llama-box.json"):
+        host._put(f"{own}/{name}", MemoryFile(b"{}"))
+    paths = [f"{own}/{name}" for name in ("previous.json", "lock", "undo-1/0", "llama-box.json", "journal.json", "receipt")]
+    write(host, files=look(host, own, *paths, f"{own}x"))
+    found = receipt_of(host)
+    assert found is not None
+    assert found.files.keys() == {f"{own}/llama-box.json", f"{own}/journal.json", f"{own}x"}
+    assert verdict(host) == RESULT
+
+
+def test_what_the_kernel_makes_up() -> None:
+    host = node()
+    host._put("/proc/7/environ", MemoryFile(b"TOKEN=canary\0"))
+    host._put("/sys/there", MemoryFile())
+    seen = {"contents": {"/proc/7/environ": b"TOKEN=canary\0", "/proc/none": None}, "files": look(host, "/sys/there", "/sys/not")}
+    write(host, **seen)
+    assert b"canary" not in host.files[receipt_path(host)].content
+    # Its times are those of the first look after a while.
+    host._put("/sys/there", MemoryFile())
+    assert verdict(host) == RESULT
+    host._put("/proc/7/environ", MemoryFile(b"TOKEN=canary\0MORE=1\0"))
+    assert verdict(host) == "/proc/7/environ is not as it was"
+    host.remove("/proc/7/environ")
+    assert verdict(host) == "/proc/7/environ is not as it was"
+    write(host, **{**seen, "contents": {"/proc/none": None}})
+    host._put("/proc/none", MemoryFile())
+    assert verdict(host) == "/proc/none was not there"
+    host.remove("/proc/none")
+    host.remove("/sys/there")
+    assert verdict(host) == "/sys/there is gone"
+
+
+SHOW = ("systemctl", "--no-pager", "show", "gpustack.service")
+
+
+def test_what_commands_say() -> None:
+    said = CommandResult(0, "MainPID=7\n", "a warning\udcff\n")
+    host = node(commands={SHOW: said})
+    write(host, answers={SHOW: [said]})
+    assert verdict(host) == RESULT
+    for other in (CommandResult(1, *said[1:]), CommandResult(0, "MainPID=8\n", said.stderr), CommandResult(0, said.stdout, "")):
+        host.commands[SHOW] = other
+        assert verdict(host) == "`systemctl --no-pager show gpustack.service` says something else than it did"
+    write(host, answers={SHOW: [said, other]})
+    assert verdict(host) == "`systemctl --no-pager show gpustack.service` did not say the same twice"
+
+
+def test_answers_that_need_not_be_asked_again() -> None:
+    host = node()
+    program = ("/bin/llama-box", "--version")
+    fixed: dict[tuple[str, ...], list[CommandResult]] = {
+        ("/usr/sbin/sysctl", "-n", "hw.optional.arm64"): [CommandResult(0, "1\n", "")],
+        program: [CommandResult(0, "v1\n", "")],
     }
-    write_receipt(host, WANTED, {}, 1.0, None)  # type: ignore[arg-type]
-    assert json.loads(host.files[f"{folder}/receipt.json"].content)["service"] is None
-    remove_receipt(host)  # type: ignore[arg-type]
-    assert f"{folder}/receipt.json" not in host.files
-    remove_receipt(host)  # type: ignore[arg-type]
+    write(host, answers=fixed, files={program[0]: None})
+    found = receipt_of(host)
+    assert found is not None
+    assert (found.asked, found.rest, verdict(host)) == ({}, [], RESULT)
+    # What is not signed could be another program by now.
+    write(host, answers=fixed)
+    assert verdict(host) == "nobody knows how to ask again what /bin/llama-box has said"
+
+
+def test_gaps() -> None:
+    host = node()
+    write(host, gaps=["nobody\nknows  why"])
+    assert verdict(host) == "nobody knows why"
+    write(host, files={"/etc/a\nnone /etc": None})
+    assert verdict(host) == "a name with a line feed"
+
+
+def test_a_variable_that_no_process_may_have_on_linux() -> None:
+    host = node()
+
+    def process(pid: int, environ: bytes, children: bytes = b"", thread: int = 0) -> None:
+        host._put(f"/proc/{pid}/environ", MemoryFile(environ))
+        host._put(f"/proc/{pid}/task/{thread or pid}/children", MemoryFile(children))
+
+    process(7, b"PATH=/bin\0", b"8 ")
+    process(7, b"PATH=/bin\0", b"9 10 \n", thread=70)
+    process(8, b"XBAD=1\0")
+    process(9, b"PATH=/bin\0", b"11 ")
+    process(11, b"A=BAD=1\0")
+    write(host, cleared=("BAD", 7))
+    # 10 has ended meanwhile.
+    assert verdict(host) == RESULT
+    process(11, b"A=1\0BAD=\0")
+    assert verdict(host) == "process 11 has BAD"
+    process(7, b"BAD=1\0")
+    assert verdict(host) == "process 7 has BAD"
+    host.remove("/proc/7")
+    assert verdict(host) == "the children of process 7 are not told"
+
+
+def test_a_variable_that_no_process_may_have_on_a_mac() -> None:
+    ps = ("ps", "-axwwE", "-o", "pid=,command=")
+    host = node("Darwin", commands={ps: CommandResult(0, "1 /sbin/launchd\n7 /bin/x NOTBAD=1 A=BAD=2\n", "")})
+    write(host, cleared=("BAD", 7))
+    assert verdict(host) == RESULT
+    for said in (CommandResult(0, "7 /bin/x PATH=/bin BAD=1\n", ""), CommandResult(1, "", "")):
+        host.commands[ps] = said
+        assert verdict(host) == "`ps -axwwE -o pid=,command=` says something else than it did"
+
+
+def test_secrets_cannot_be_guessed_from_two_receipts() -> None:
+    """Nor told to be the same on two nodes."""
+    hosts = node(), node()
+    for host in hosts:
+        host._put("/proc/7/environ", MemoryFile(b"TOKEN=1\0"))
+        write(host, contents={"/proc/7/environ": b"TOKEN=1\0"})
+    first, second = (set(host.files[receipt_path(host)].content.split()) for host in hosts)
+    assert not [word for word in first & second if len(word) == 64]
+    assert WANTED.encode() not in first
 
 
 def test_the_signature_of_a_real_file(tmp_path: pathlib.Path) -> None:
     host, path = Host(), tmp_path / "file"
-    assert signature(host, str(path)) is None
     path.write_bytes(b"one")
     status = path.lstat()
-    first = signature(host, str(path))
-    assert first == [status.st_ino, 3, status.st_mtime_ns, status.st_ctime_ns]
-    assert signature(host, str(path)) == first
+
+    def now() -> bytes:
+        found = host.status(str(path))
+        assert found is not None
+        return signature(found)
+
+    first = now()
+    words = [status.st_dev, status.st_ino, 3, status.st_mtime_ns, status.st_ctime_ns]
+    assert first.decode().split() == [*map(str, words), f"{status.st_mode & 0o7777:o}", str(os.getuid()), str(os.getgid())]
+    assert now() == first
     # Somebody puts size and time of change back.
     while path.lstat().st_ctime_ns == status.st_ctime_ns:
         path.write_bytes(b"two")
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    again = signature(host, str(path))
-    assert again is not None
-    assert (again[:3], again == first) == (first[:3], False)
-    other = tmp_path / "other"
-    other.write_bytes(b"one")
-    other.rename(path)
-    renamed = signature(host, str(path))
-    assert renamed is not None
-    assert renamed[0] != first[0]
+    again = now()
+    assert (again.split()[:4], again == first) == (first.split()[:4], False)

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import model_decision
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.fleet_nodes import parse_nodes
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.mmap import Decision, Override
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.mmap import Decision, Override, overrides_from
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_decision import Known, Surroundings, facts_of, surroundings
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_need import Need, exactly
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_instance import parse_instance
@@ -162,3 +162,23 @@ def test_what_a_decision_takes_a_claim_for_depends_on_the_servers_version() -> N
     known = Known(claim_bytes=600 * GIB, weights_bytes=500 * GIB)
     assert "needs 1100.0 GiB" in decide(model(), surroundings("0.6.0", MACS), known).refusal
     assert decide(model(), surroundings("0.6.2", MACS), known).refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"mmap": "mmap", "model": "chatt"}, "override 1 is for the model chatt, which neither the server nor the list of models has"),
+        ({"mmap": "mmap", "model": "chat"}, ""),
+        (
+            {"mmap": "mmap", "labels": {"team": "b"}},
+            "override 1 is for models with the labels team=b, which none in the list of models has",
+        ),
+        ({"mmap": "mmap", "labels": {"team": "a", "tier": "x"}}, "override 1 is for models with the labels team=a, tier=x, which none"),
+        ({"mmap": "mmap", "labels": {"team": "a"}}, ""),
+    ],
+)
+def test_an_override_for_no_model_is_said(entry: t.Any, said: str) -> None:
+    found = list(model_decision.idle_overrides(overrides_from([entry]), ["chat"], [{}, {"team": "a", "site": "s"}]))
+    assert [text.startswith(said) for text in found] == ([True] if said else [])
+    by_name = model_decision.idle_overrides(overrides_from([entry]), ["chat"], None)
+    assert [text.startswith(said) for text in by_name] == ([True] if said and "model" in entry else [])

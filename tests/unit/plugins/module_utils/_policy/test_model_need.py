@@ -113,6 +113,11 @@ def test_the_claim_of_an_instance_is_that_on_all_its_workers(instance: t.Any, si
         ({"backend_parameters": []}, "0.6.2", 100, None, Need(100, 100)),
         ({"backend_parameters": ["--mmap"]}, "0.6.2", 100, None, Need(100, None)),
         ({"backend_parameters": ["--mmap"]}, "0.6.2", 100, 50, Need(150, 150)),
+        # The claim was made before somebody asked for mmap.
+        ({"backend_parameters": ["--mmap"]}, "0.6.2", 100, 51, Need(100, 100)),
+        ({"backend_parameters": ["--mmap"]}, "0.6.2", 100, 100, Need(100, 100)),
+        ({"backend_parameters": ["--mmap"]}, "0.6.2", 100, 101, Need(201, 201)),
+        ({"backend_parameters": ["--mmap"]}, "0.6.0", 100, 90, Need(190, 190)),
         ({"backend_parameters": ["--mmap=true"]}, "0.6.2", 100, 50, Need(100, 100)),
         ({"backend_parameters": None}, "0.6.0", 100, 50, Need(150, 150)),
         ({"backend_parameters": []}, "0.6.2", 100, 100, Need(100, 100)),
@@ -172,9 +177,3 @@ def test_what_a_spread_claim_leaves_out_is_the_share_of_one_worker_and_nobody_kn
     assert model_need.of_model({}, "0.6.0", None, None, [spread]) == Need(50, None)
     assert model_need.of_model({}, "0.6.2", None, 50, [spread]) == Need(50, 50)
     assert model_need.of_model({}, "0.6.2", None, 60, [spread]) == Need(60, 110)
-
-
-def test_what_the_estimator_says_just_now_goes_by_the_parameters_of_now() -> None:
-    assert model_need.of_model(MAPPED, "0.6.2", 100, 90) == Need(190, 190)
-    assert model_need.of_model(MAPPED, "0.6.2", 100, 90, [claim(0, {"0": 150})]) == Need(190, 190)
-    assert model_need.of_model(MAPPED, "0.6.2", 100, 90, [claim(0, {"0": 200})]) == Need(200, 200)

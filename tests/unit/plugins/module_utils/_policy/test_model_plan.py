@@ -225,8 +225,7 @@ def test_an_override_wins_and_is_warned_of() -> None:
     assert made.warnings == (
         (
             "the model model-1: --mmap against the rule within_working_set, which says --no-mmap: the model needs 101.0 GiB, mac-1 has a "
-            "working set of 384.0 GiB (server) and 509.0 GiB of memory without GPUStack's reserve; "
-            "overridden by model name model-1: measured"
+            "working set of 384.0 GiB (server) and 509.0 GiB of memory without GPUStack's reserve (overridden for this reason: measured)"
         ),
     )
     assert plan(existing(name="model-2"), None, rules(overrides=[Override("--mmap", model="model-1")])).action == "none"
@@ -548,6 +547,40 @@ def test_one_that_exists_is_only_reported(options: Json | None) -> None:
     assert (done(made), made.refusal) == (NOTHING, "")
     assert made.warnings[-1] == REFUSAL
     assert plan(existing(), options).warnings == ()
+
+
+NOWHERE = "no worker has what worker_selector and gpu_selector of the model model-1 ask for: change them or add such a worker"
+
+
+def test_one_that_exists_is_not_moved_to_where_no_worker_is() -> None:
+    made = plan(existing(), {"worker_selector": {"zone": "mars"}})
+    assert (made.action, made.refusal, NOWHERE in made.warnings) == ("update", NOWHERE, False)
+    made = plan(existing(), {"worker_selector": {"zone": "mars"}, "force": True})
+    assert (made.action, made.refusal, NOWHERE in made.warnings) == ("update", "", True)
+
+
+def test_of_one_that_is_nowhere_already_other_things_can_be_changed() -> None:
+    lost = existing(worker_selector={"zone": "mars"})
+    made = plan(lost, {"worker_selector": {"zone": "mars"}, "description": "of another world"})
+    assert (made.action, made.refusal, NOWHERE in made.warnings) == ("update", "", True)
+    assert plan(lost, {"worker_selector": {}}).refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "fields", "said"),
+    [
+        ({"backend_parameters": ["--mmap"]}, {"backend_parameters": ["--no-mmap"]}, ["--mmap was taken out"]),
+        ({"backend_parameters": ["--mmap"]}, {"description": ""}, []),
+        ({"backend_parameters": []}, {"backend_parameters": ["--no-mmap"]}, []),
+        ({"backend_parameters": ["--no-mmap"]}, {"backend_parameters": ["--no-mmap", "--ctx-size=1"]}, []),
+        ({"env": {RESIDENCY: "0", "A": "1"}}, {"env": {"A": "1"}}, [f"{RESIDENCY} was taken out of env"]),
+        ({"env": {RESIDENCY: "0"}}, {"description": ""}, []),
+        ({"env": None}, {"env": {RESIDENCY: "1"}}, []),
+        ({}, {}, []),
+    ],
+)
+def test_what_a_change_cures(before: Json, fields: Json, said: list[str]) -> None:
+    assert model_plan.cures(before, fields) == said
 
 
 def test_what_the_estimator_says_of_a_new_model_counts() -> None:

@@ -246,3 +246,36 @@ def test_a_model_that_is_twice_in_a_list() -> None:
     with pytest.raises(BadInputError) as caught:
         read_all([options(name="a"), options(name="b"), options(name="a", state="absent")])
     assert str(caught.value) == "models has the model a twice, and GPUStack has one of a name at most; take one of them out"
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([{"name": "a"}, {"replicas": 1}], "entry 2 of the models has no name; say which model it is"),
+        ([{"name": ""}], "entry 1 of the models has no name; say which model it is"),
+        (
+            [{"name": "a", "backend_paramters": []}],
+            "the model a has backend_paramters, which no model can have; did you mean backend_parameters?",
+        ),
+        (
+            [{"name": "a", "min_token_per_second": 1}],
+            "the model a has min_token_per_second, which no model can have; did you mean min_tokens_per_second?",
+        ),
+        ([{"name": "a", "xyzzy": 1}], "the model a has xyzzy, which no model can have; take it out"),
+    ],
+)
+def test_a_mistake_in_a_list_is_said_with_its_entry(entries: list[dict[str, t.Any]], said: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        model_wanted.check_names(entries)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("entries", [None, [], "text", ["text"], [{"name": "a", "replicas": 1, "secret_env": {}}], ({"name": "a"},)])
+def test_what_is_no_mistake_or_for_the_module_to_say(entries: t.Any) -> None:
+    model_wanted.check_names(entries)
+
+
+def test_paths_are_absolute() -> None:
+    assert problem(source="local_path", local_path="models/a.gguf") == (
+        "local_path of the model chat is models/a.gguf, and workers know absolute paths only; write it from / on"
+    )

@@ -113,9 +113,11 @@ def test_why_a_claim_leaves_the_weights_out(the_model: Json, version: str, weigh
 
 
 @pytest.mark.parametrize(
-    ("the_model", "version", "weights_gib", "outdated"),
+    ("the_model", "version", "weights_gib", "outlived"),
     [
         (model(backend_parameters=["--mmap"]), "0.6.2", 101, True),
+        (model(backend_parameters=["--mmap"]), "0.6.2", 51, True),
+        (model(backend_parameters=["--mmap"]), "0.6.2", 50, False),
         (model(backend_parameters=["--mmap"]), "0.6.2", 102, False),
         (model(backend_parameters=["--mmap"]), "0.6.2", None, False),
         (model(backend_parameters=["--mmap"]), "0.6.0", 101, False),
@@ -124,21 +126,40 @@ def test_why_a_claim_leaves_the_weights_out(the_model: Json, version: str, weigh
         (model(), "0.6.2", 101, False),
     ],
 )
-def test_a_claim_from_before_the_parameters_asked_for_mmap(
-    the_model: Json, version: str, weights_gib: t.Optional[int], outdated: bool
-) -> None:
+def test_a_claim_from_before_mmap_was_asked_for(the_model: Json, version: str, weights_gib: t.Optional[int], outlived: bool) -> None:
     (part,) = parts(instance(what=claim(1, 100)), the_model, version, weights_gib)
-    assert part.outdated is outdated
-    assert part.hidden == "" or not outdated
+    assert part.outlived is outlived
+    assert not outlived or (part.hidden, part.need) == ("", exactly(101 * GIB))
     (other,) = parts(instance(what=claim(1, 100, unified=False)), the_model, version, weights_gib)
-    assert other.outdated is False
+    assert other.outlived is False
 
 
-def test_the_claim_of_all_workers_together_tells_that_it_holds_the_weights() -> None:
-    one = instance(what=claim(1, 345.6), others=[(2, claim(0, 355.9, offload=31))])
+@pytest.mark.parametrize(
+    ("main_gib", "other_gib", "outlived"),
+    [
+        # As real schedulers of 0.6.2 claim it without mmap and with it.
+        (345.6, 355.9, True),
+        (19, 355.9, False),
+        # With a large KV cache the other alone claims nearly all the weights; half of them are the share of the main worker.
+        (298, 500, False),
+        (299, 500, True),
+        # Together less than the weights.
+        (300, 355.9, False),
+    ],
+)
+def test_of_a_distributed_model_the_main_worker_has_its_share_of_the_weights(main_gib: float, other_gib: float, outlived: bool) -> None:
+    one = instance(what=claim(0, main_gib), others=[(2, claim(0, other_gib, offload=31))])
     main, other = parts(one, model(backend_parameters=["--mmap"]), "0.6.2", 664)
-    assert (main.hidden, main.outdated, main.need) == ("", True, exactly(main.claim_bytes or 0))
-    assert (other.hidden, other.outdated) == ("", False)
+    assert (main.outlived, main.hidden, other.outlived, other.hidden) == (outlived, "" if outlived else BY_PARAMETERS, False, "")
+    assert not outlived or main.need == exactly(main.claim_bytes or 0)
+
+
+def test_a_share_of_the_weights_that_cannot_be_told_counts_for_nothing() -> None:
+    one = instance(what=claim(0, 19), others=[(2, claim(0, 700, offload=None))])
+    assert parts(one, model(backend_parameters=["--mmap"]), "0.6.2", 664)[0].outlived is True
+    # Of what is on one worker, the layers that lie elsewhere are none.
+    alone = instance(what=claim(0, 60, offload=31))
+    assert parts(alone, model(backend_parameters=["--mmap"]), "0.6.2", 60)[0].outlived is True
 
 
 @pytest.mark.parametrize("unified", [False, None])

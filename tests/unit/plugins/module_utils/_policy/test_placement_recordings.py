@@ -83,7 +83,7 @@ def test_parameters_that_somebody_edited_do_not_change_what_the_running_instance
     workers = [worker(one) for one in recorded["workers"]]
     found, beside = judge(workers, [edited, neighbour], ones, recorded["version"], weights_bytes=WEIGHTS)
     assert [finding.finding for finding in found.findings] == ["estimate_apart"]
-    assert "at the next restart" in found.findings[0].reason
+    assert "at its next restart" in found.findings[0].reason
     assert beside.findings == ()
     honest = report(folder, case, WEIGHTS).case.placed[0]
     assert [part.need for part in found.case.placed[0].parts] == [part.need for part in honest.parts]

@@ -216,7 +216,7 @@ def test_the_residency_variable_where_it_does_no_harm() -> None:
     assert [finding.finding for finding in findings(the_model, instance(what=claim(1, 19)), [mac(2)])] == ["unknown"]
 
 
-REFUSED = "GPUStack's estimator refuses it ({}) and then ignores all parameters of the model, while llama-box takes them"
+REFUSED = "GPUStack's estimator refuses it ({}) and then ignores all parameters of the model, while llama-box gets them"
 
 
 def test_parameters_that_the_estimator_refuses() -> None:
@@ -262,27 +262,12 @@ def test_an_engine_that_maps_what_the_estimator_does_not() -> None:
     assert findings(model(), instance(what=claim(1, 19)), version="0.6.1") == []
 
 
-def test_an_instance_from_before_the_parameters_asked_for_mmap() -> None:
-    the_model = model(backend_parameters=["--mmap"], weights_gib=664)
-    one = instance(what=claim(1, 345.6), others=[(2, claim(0, 355.9, offload=31))])
-    assert findings(the_model, one) == [
-        Finding(
-            "estimate_apart",
-            "the backend_parameters of the model ask for mmap, and the claim of 702.5 GiB of model-1-a was made without, as it holds the "
-            "weights; at the next restart llama-box maps the model, and its claim leaves them out",
-            f"{SITE}, which puts --no-mmap in its place and restarts the instances",
-            "model-1-a",
-            "mac-1",
-        )
-    ]
-
-
 @pytest.mark.parametrize(
     ("parameters", "claimed", "version"),
     [(["--mmap"], 20, "0.6.2"), (["--mmap=true"], 19, "0.6.2"), (["--mmap", "--no-mm"], 19, "0.6.1")],
 )
 def test_what_an_override_asks_for_goes_when_the_override_goes(parameters: t.List[str], claimed: int, version: str) -> None:
-    the_model, one = model(backend_parameters=parameters, weights_gib=9), instance(what=claim(1, claimed))
+    the_model, one = model(backend_parameters=parameters, weights_gib=15), instance(what=claim(1, claimed))
     overrides = [Override("--mmap", model="model-1", reason="rarely asked")]
     (finding,) = findings(the_model, one, version=version, overrides=overrides)
     assert finding.reason.endswith("; the override by model name model-1 says mmap: rarely asked")
@@ -340,3 +325,20 @@ def test_what_is_in_use_says_nothing_of_what_does_not_run_and_is_explained_by_hi
     found = findings(model(weights_gib=100, backend_parameters=["--mmap"]), instance(what=claim(1, 10)), used(300))
     assert [finding.reason.split(" on ")[0] for finding in found] == ["the claim of 11.0 GiB"]
     assert [finding.finding for finding in findings(model(), instance(what=claim(1, 10)), [mac(2)])] == ["unknown"]
+
+
+def test_mmap_that_was_asked_for_since_is_no_need_of_memory() -> None:
+    """The weights are in the claim: nothing is too large, and nobody else on the worker is pushed out."""
+    the_model, neighbour = model(1, 300, backend_parameters=["--mmap"]), model(2, 20)
+    the_instance, other = instance(1, what=claim(1, 320)), instance(2, what=claim(1, 22))
+    found, others = judge(MACS, [the_model, neighbour], [the_instance, other])
+    assert list(found.findings) == [
+        Finding(
+            "estimate_apart",
+            "its parameters turn mmap on now, and the claim on mac-1 was made without, which ends at its next restart",
+            f"{SITE}, which puts --no-mmap in its place and restarts the instances",
+            "model-1-a",
+            "mac-1",
+        )
+    ]
+    assert others.findings == ()

@@ -175,7 +175,16 @@ def test_overrides_and_strict(runs: Runs, server: MemoryGpustack) -> None:
     run = runs.finished(overrides=[OVERRIDE])
     assert server.running_with() == [["--mmap", "--ctx-size=4096"]]
     assert (run.model()["decision"]["rule"], "--mmap against the rule" in run.warnings[0]) == ("override", True)
-    assert run.warnings[0].endswith("; overridden by model name chat: it is ours")
+    assert run.warnings[0].endswith("(overridden for this reason: it is ours)")
+
+
+def test_an_override_for_a_model_that_nobody_knows_is_said(runs: Runs, server: MemoryGpustack) -> None:
+    server.add(**IN_ORDER)
+    run = runs.start(
+        {**NEW, "name": "newer"}, overrides=[{**OVERRIDE, "model": name} for name in ("chatt", "chat", "newer")], check_mode=True
+    )
+    said = "override 1 is for the model chatt, which neither the server nor the list of models has: correct its name"
+    assert [warning for warning in run.warnings if "neither" in warning] == [said]
 
 
 def test_labels_are_what_overrides_go_by(runs: Runs, server: MemoryGpustack) -> None:
@@ -191,9 +200,9 @@ def test_an_override_that_covers_nothing_is_warned_of(runs: Runs, server: Memory
         {"mmap": "mmap", "labels": {"use": "raer"}},
         {"mmap": "no-mmap", "model": "chat"},
     ]
-    named = "override 1 names the model chatt, which neither the server nor the list has"
+    named = "override 1 is for the model chatt, which neither the server nor the list of models has: correct its name"
     run = runs.finished(overrides=overrides)
-    assert run.warnings == (named, "override 2 goes by labels use=raer, which no model of the list has")
+    assert run.warnings == (named, "override 2 is for models with the labels use=raer, which none in the list of models has: correct them")
     assert run.result["changed"] is False
     # A list of some models says nothing of the labels of others.
     assert runs.finished(overrides=overrides, all_models=False).warnings == (named,)

@@ -1,0 +1,329 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to metalfleet.gpustack: it may change in any release.
+
+"""The program of the fast path: is everything that the receipt names still as it was?
+
+The action plugin sends this file as it stands to `PYTHON -I -S -`, and the module writes receipts with the same functions. It
+only compares and never decides: what it does not understand, or cannot look at, is a difference, and then the module is run.
+It imports nothing but what is built into interpreters, since an import costs a node more than all that is done here.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import typing as t
+
+MAGIC = b"metalfleet receipt 2"
+BETWEEN_WORDS = b"\x1f"
+# As Host.run() has them, so that the answers are the same.
+_FOLDERS = (b"/usr/bin/", b"/bin/", b"/usr/sbin/", b"/sbin/")
+_ENVIRONMENT = {b"PATH": b"/usr/bin:/bin:/usr/sbin:/sbin", b"LC_ALL": b"C", b"LANG": b"C"}
+# A service manager that hangs must not hang the run: the kernel ends this program then.
+_ALARM_SECONDS = 20
+_LIMIT_BYTES = 4 * 1024 * 1024
+# A clock may be set back a little between two runs.
+_CLOCK_SECONDS = 60
+
+# Of `launchctl print`, what _policy/launchctl.py reads; the rest counts forks and the like and is another one at each look.
+_JOB_FIELDS = (b"state", b"pid", b"path", b"exit timeout", b"last exit code", b"last terminating signal", b"last exit reason")
+_JOB_BLOCKS = (b"global environment", b"inherited environment", b"controller-supplied environment", b"environment")
+
+
+class Different(Exception):
+    """What is not as the receipt says, in words for people."""
+
+
+class Live:
+    """The machine, as far as it is asked."""
+
+    def status(self, path: bytes) -> t.Any:
+        """lstat."""
+        return posix.lstat(path)
+
+    def read(self, path: bytes) -> bytes:
+        """The content of a file."""
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+        try:
+            return _drain(descriptor, path)
+        finally:
+            posix.close(descriptor)
+
+    def names(self, path: bytes) -> t.Iterable[bytes]:
+        """The names in a folder."""
+        return posix.listdir(path)
+
+    def run(self, commands: t.Sequence[t.List[bytes]]) -> t.List[t.Tuple[int, bytes, bytes]]:
+        """Exit status and both outputs of each; all run at once."""
+        running = [_start(argv) for argv in commands]
+        return [_finish(*one) for one in running]
+
+
+def seal(salt: bytes, data: bytes) -> bytes:
+    """A digest that says nothing about the data to who does not have the salt."""
+    # hashlib would load OpenSSL; it is the way for builds of Python that have no sha256 of their own.
+    try:
+        if sys.version_info >= (3, 12):
+            from _sha2 import sha256  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+        else:
+            from _sha256 import sha256  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+    except ImportError:
+        from hashlib import sha256  # noqa: PLC0415
+    digest: str = sha256(salt + data).hexdigest()
+    return digest.encode()
+
+
+def signature(device: int, inode: int, size: int, mtime_ns: int, ctime_ns: int, mode: int, uid: int, gid: int) -> bytes:
+    """What changes when a file does. Nobody but the kernel sets ctime, so one whose size and mtime were put back is seen."""
+    return b"%d %d %d %d %d %o %d %d" % (device, inode, size, mtime_ns, ctime_ns, mode, uid, gid)
+
+
+def answer(kind: bytes, rc: int, stdout: bytes, stderr: bytes) -> bytes:
+    """What counts of a command's answer."""
+    if kind == b"job":
+        stdout = job(stdout)
+    elif kind == b"lines":
+        stdout = b"\n".join(sorted(stdout.split(b"\n")))
+    return b"%d\0%s\0%s" % (rc, stdout, stderr)
+
+
+def job(text: bytes) -> bytes:
+    """The lines of `launchctl print` that count."""
+    kept = []
+    block = b""
+    for line in text.rstrip(b"\n").split(b"\n"):
+        if block:
+            if block in _JOB_BLOCKS:
+                kept.append(line)
+            if line == b"\t}":
+                block = b""
+        elif line[:1] == b"\t" and line[1:2] not in (b"", b"\t"):
+            if line.endswith((b" = {", b" => {")):
+                block = line[1 : -5 if line.endswith(b" => {") else -4]
+                if block in _JOB_BLOCKS:
+                    kept.append(line)
+            elif line[1:].partition(b" = ")[0] in _JOB_FIELDS:
+                kept.append(line)
+    return b"\n".join(kept)
+
+
+def verify(text: bytes, wanted: bytes, version: bytes, now_seconds: float, max_age_seconds: float, live: Live) -> t.Tuple[int, bytes]:
+    """The receipt's age in seconds and the result in it. Raises Different, or anything else where it cannot be understood."""
+    lines = text.split(b"\n")
+    if not lines[0].startswith(MAGIC + b" ") or lines[-2:] != [b"end", b""]:
+        raise Different("the receipt is of another format")
+    heads = dict(line.partition(b" ")[::2] for line in lines[1:5])
+    if heads[b"version"] != version:
+        raise Different(f"the receipt is of release {_shown(heads[b'version'])}")
+    if heads[b"wanted"] != seal(heads[b"salt"], wanted):
+        raise Different("what is wanted of the node is not what the receipt is about")
+    age_seconds = now_seconds - int(heads[b"taken"])
+    if not -_CLOCK_SECONDS <= age_seconds < max_age_seconds:
+        raise Different(f"the receipt is {age_seconds / 3600:.1f} hours old, and counts for {max_age_seconds / 3600:.1f}")
+    comparison = _Comparison(live, heads[b"salt"])
+    for line in lines[5:-2]:
+        word, _blank, rest = line.partition(b" ")
+        comparison.kinds.get(word, comparison.unknown)(rest)
+    comparison.ask()
+    if not comparison.result:
+        raise Different("the receipt has no result")
+    return max(0, int(age_seconds)), comparison.result
+
+
+class _Comparison:
+    """The kinds of lines of a receipt; each raises Different for what is not so any more."""
+
+    def __init__(self, live: Live, salt: bytes) -> None:
+        self.live = live
+        self.salt = salt
+        self.result = b""
+        # All commands are started at once, after everything else.
+        self.questions: t.List[t.Tuple[t.Callable[[bytes, int, bytes, bytes], bool], t.List[bytes]]] = []
+        self.kinds: t.Dict[bytes, t.Callable[[bytes], None]] = {
+            b"file": self.file,
+            b"none": self.none,
+            b"there": self.there,
+            b"content": self.content,
+            b"ask": lambda rest: self.questions.append((self.said, rest.split(b" ", 2))),
+            b"clear": lambda rest: self.questions.append((self.said_without, rest.split(b" ", 2))),
+            b"tree": self.tree,
+            b"result": self.keep,
+            b"gap": self.gap,
+        }
+
+    def unknown(self, rest: bytes) -> None:
+        """What a later release writes."""
+        raise Different(f"the receipt has a line of an unknown kind (before {_shown(rest)})")
+
+    def keep(self, rest: bytes) -> None:
+        """What the module returns of this node."""
+        self.result = rest
+
+    def gap(self, rest: bytes) -> None:
+        """Why the receipt is none."""
+        raise Different(_shown(rest))
+
+    def file(self, rest: bytes) -> None:
+        """A file, folder or link with its signature."""
+        *signed, path = rest.split(b" ", 8)
+        st = _status(self.live, path)
+        found = st and signature(
+            st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_mode & 0o7777, st.st_uid, st.st_gid
+        )
+        if found != b" ".join(signed):
+            raise Different(f"{_shown(path)} is not as it was")
+
+    def none(self, rest: bytes) -> None:
+        """What is not there."""
+        if _status(self.live, rest) is not None:
+            raise Different(f"{_shown(rest)} was not there")
+
+    def there(self, rest: bytes) -> None:
+        """What is there, and has no times of its own."""
+        if _status(self.live, rest) is None:
+            raise Different(f"{_shown(rest)} is gone")
+
+    def content(self, rest: bytes) -> None:
+        """What has no signature, and is read."""
+        digest, _blank, path = rest.partition(b" ")
+        if _status(self.live, path) is None or seal(self.salt, self.live.read(path)) != digest:
+            raise Different(f"{_shown(path)} is not as it was")
+
+    def tree(self, rest: bytes) -> None:
+        """A process, none of whose tree was started with a variable. One that ends meanwhile hides nothing."""
+        pid, _blank, name = rest.partition(b" ")
+        found = [pid]
+        for one in found:
+            try:
+                variables = b"\0" + self.live.read(b"/proc/" + one + b"/environ")
+                for thread in self.live.names(b"/proc/" + one + b"/task"):
+                    found += self.live.read(b"/proc/" + one + b"/task/" + thread + b"/children").split()
+            except (FileNotFoundError, ProcessLookupError):
+                if one == pid:
+                    raise Different(f"the children of process {_shown(pid)} are not told") from None
+                continue
+            if b"\0" + name + b"=" in variables:
+                raise Different(f"process {_shown(one)} has {_shown(name)}")
+
+    def ask(self) -> None:
+        """What commands say."""
+        answers = self.live.run([argv.split(BETWEEN_WORDS) for _compare, (_kind, _expected, argv) in self.questions])
+        for (compare, (kind, expected, argv)), (rc, stdout, stderr) in zip(self.questions, answers):
+            if not compare(expected, rc, answer(kind, rc, stdout, stderr), stdout):
+                raise Different(f"`{_shown(argv.replace(BETWEEN_WORDS, b' '))}` says something else than it did")
+
+    def said(self, expected: bytes, _rc: int, counts: bytes, _stdout: bytes) -> bool:
+        """The same as it did."""
+        return seal(self.salt, counts) == expected
+
+    def said_without(self, expected: bytes, rc: int, _counts: bytes, stdout: bytes) -> bool:
+        """Nothing of a variable."""
+        return rc == 0 and b" " + expected + b"=" not in stdout
+
+
+def trusted(live: Live, path: bytes) -> bool:
+    """Whether nobody but root can have written the file: root's alone, and every folder above it is root's to change."""
+    status = live.status(path)
+    if status.st_mode & 0o170000 != 0o100000 or status.st_mode & 0o077 or status.st_uid != 0:
+        return False
+    while len(path) > 1:
+        path = path.rpartition(b"/")[0] or b"/"
+        # Of a link (/var on macOS) it counts who may replace it, and those are the ones who may write above it.
+        status = live.status(path)
+        is_link = status.st_mode & 0o170000 == 0o120000
+        if status.st_uid != 0 or not (is_link or status.st_mode & 0o022 == 0):
+            return False
+    return True
+
+
+def report(path: bytes, asked: t.Tuple[bytes, bytes, float], now_seconds: float, live: Live) -> bytes:
+    """What the action plugin reads. asked: what is wanted, by which release, and how old a receipt may be in seconds."""
+    wanted, version, max_age_seconds = asked
+    try:
+        if _status(live, path) is None:
+            return b"no there is no receipt"
+        if not trusted(live, path):
+            return b"no the receipt could have been written by others than root"
+        age_seconds, result = verify(live.read(path), wanted, version, now_seconds, max_age_seconds, live)
+    except Different as exc:
+        return b"no " + str(exc).encode("utf-8", "backslashreplace")
+    except Exception as exc:  # noqa: BLE001 # whatever it is, the module finds out
+        return f"no the receipt cannot be checked ({type(exc).__name__}: {exc})".encode("utf-8", "backslashreplace")
+    return b"ok %d %s" % (age_seconds, result)
+
+
+def main(mark: str, wanted: str, version: str, max_age_seconds: float) -> None:
+    """Print the mark and the report. mark: nobody else prints it, so that greetings of a shell are told apart."""
+    from _signal import alarm  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+    from time import time  # noqa: PLC0415
+
+    alarm(_ALARM_SECONDS)
+    folder = b"/var/db/metalfleet" if posix.uname().sysname == "Darwin" else b"/var/lib/metalfleet"
+    told = report(folder + b"/receipt", (wanted.encode(), version.encode(), max_age_seconds), time(), Live())
+    line = b"\n%s %s\n" % (mark.encode(), told.replace(b"\n", b" "))
+    while line:
+        line = line[posix.write(1, line) :]
+
+
+def _status(live: Live, path: bytes) -> t.Any:
+    """None where nothing is there."""
+    try:
+        return live.status(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _shown(text: bytes) -> str:
+    return text.decode("utf-8", "backslashreplace")
+
+
+def _start(argv: t.List[bytes]) -> t.Tuple[int, int, int]:
+    """Start a command with nothing to read; returns its pid and where to read its outputs."""
+    environment = {**_ENVIRONMENT, b"HOME": posix.environ.get(b"HOME", b"/var/empty")}
+    out, out_end = posix.pipe()
+    err, err_end = posix.pipe()
+    null = posix.open(b"/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
+    ends = [(posix.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate((null, out_end, err_end))]
+    for folder in [b""] if b"/" in argv[0] else _FOLDERS:
+        try:
+            # No module object is here, and importing subprocess takes as long as a whole interpreter. SIGPIPE and SIGXFSZ, which
+            # Python ignores, are as subprocess has them.
+            pid = posix.posix_spawn(  # pylint: disable=ansible-bad-function
+                folder + argv[0], argv, environment, file_actions=ends, setsigdef=(13, 25)
+            )
+            break
+        except FileNotFoundError:
+            continue
+    else:
+        raise Different(f"{_shown(argv[0])} is gone")
+    for end in (null, out_end, err_end):
+        posix.close(end)
+    return pid, out, err
+
+
+def _finish(pid: int, out: int, err: int) -> t.Tuple[int, bytes, bytes]:
+    stdout, stderr = _drain(out, b"an answer"), _drain(err, b"an answer")
+    posix.close(out)
+    posix.close(err)
+    status = posix.waitpid(pid, 0)[1]
+    # As subprocess has it: the exit status, or the negative number of the signal.
+    return (status >> 8) or -(status & 0x7F), stdout, stderr
+
+
+def _drain(descriptor: int, what: bytes) -> bytes:
+    pieces: t.List[bytes] = []
+    left = _LIMIT_BYTES
+    while True:
+        piece = posix.read(descriptor, 65536)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        left -= len(piece)
+        if left < 0:
+            raise Different(f"{_shown(what)} is longer than anything of its kind")

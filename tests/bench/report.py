@@ -1,0 +1,231 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`make bench-report`: bring the figures in docs/ to what docs/performance.json says.
+
+The pages have marked places, <!-- figures: NAME --> to <!-- end of figures -->. What is between is written by this, and by nobody else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import re
+import statistics
+import sys
+import typing as t
+
+from plot import Panel, draw
+from rows import COLUMNS, FIRST, NO_CHANGE, Row, median_of, ratios, read_rows, select
+
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+PAGES = ("performance.md", "scale.md")
+NOT_MEASURED = "not measured"
+GOAL_NODES = 50
+LARGE_FLEET = 5000
+# What each line of the tables is. Order and names are those of the bench.
+TITLES = {
+    "ssh": "`ssh true`",
+    "ssh_cold": "`ssh true`, new connections",
+    "ssh_python": "`ssh sudo python3 -I -S -c pass`",
+    "ping": "play with one `ping`",
+    "ping_cold": "play with one `ping`, new connections",
+    "node": "**`node`, fast path**",
+    "node_cold": "**`node`, fast path**, new connections",
+    "node_free": "`node`, fast path, `strategy: free`",
+    "node_forks_50": "`node`, fast path, 50 forks",
+    "node_content": "`node`, `verify: content`",
+    "node_push": "`node`, archive pushed",
+    "role": "**role `gpustack_node`**, fast path",
+    "pyinfra": "pyinfra, llama-box by size",
+    "pyinfra_hash": "pyinfra, llama-box by digest",
+    "ordinary": "role of built-in modules",
+}
+PLOTTED = ("ssh", "ping", "node", "node_content", "role", "pyinfra", "ordinary")
+_PLACE = re.compile(r"(<!-- figures: ([a-z_]+) -->\n).*?(<!-- end of figures -->)", re.S)
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """One of issue 5. Of wall times if there is another tool, else of a column."""
+
+    title: str
+    limit: float
+    tool: str
+    other: str = ""
+    column: str = ""
+    phase: str = NO_CHANGE
+
+    def values(self, rows: t.Sequence[Row]) -> t.List[float]:
+        """One for each pair."""
+        if self.other:
+            return ratios(rows, self.tool, self.other, self.phase, GOAL_NODES)
+        return [getattr(row, self.column) for row in select(rows, self.tool, self.phase, GOAL_NODES)]
+
+
+GOALS = (
+    Goal("wall time by that of one ping", 0.4, "node", "ping"),
+    Goal("wall time by that of pyinfra", 1 / 3, "node", "pyinfra"),
+    Goal("wall time by that of pyinfra, both by digest", 1 / 2, "node_content", "pyinfra_hash"),
+    Goal("wall time by that of the role of built-in modules", 1 / 40, "node", "ordinary"),
+    Goal("controller CPU, ms per node", 60, "node", column="controller_cpu_ms_per_node"),
+    Goal("target CPU, ms", 30, "node", column="target_cpu_ms_per_node"),
+    Goal("target memory, MiB", 12, "node", column="target_rss_mib"),
+    Goal("wall time of the role by that of the task", 1.6, "role", "node"),
+    Goal("first run: wall time by that of the role of built-in modules", 1 / 8, "node", "ordinary", phase=FIRST),
+)
+
+
+def goals(rows: t.Sequence[Row]) -> str:
+    """Whether each goal is met."""
+    lines = [f"| goal, {GOAL_NODES} nodes | at most | median | range | pairs | |", "|---|---|---|---|---|---|"]
+    for goal in GOALS:
+        values = sorted(goal.values(rows))
+        if not values:
+            lines.append(f"| {goal.title} | {_number(goal.limit)} | {NOT_MEASURED} | | | |")
+            continue
+        middle = statistics.median(values)
+        verdict = "met" if middle <= goal.limit else "**not met**"
+        spread = f"{_number(values[0])} - {_number(values[-1])}"
+        lines.append(f"| {goal.title} | {_number(goal.limit)} | {_number(middle)} | {spread} | {len(values)} | {verdict} |")
+    return "\n".join(lines)
+
+
+def table(rows: t.Sequence[Row], phase: str, other: str) -> str:
+    """Medians of every tool, by number of nodes. other: the tool whose wall time is 1."""
+    parts = []
+    for nodes in sorted({row.nodes for row in rows if row.phase == phase}):
+        columns = f"pairs | wall s | by that of {TITLES[other]} | controller CPU, ms per node | target CPU, ms | target MiB"
+        lines = [f"| {nodes} node{'s' if nodes > 1 else ''} | {columns} |", "|---" * 7 + "|"]
+        for tool, title in TITLES.items():
+            own = select(rows, tool, phase, nodes)
+            if not own:
+                continue
+            by = sorted(ratios(rows, tool, other, phase, nodes))
+            ratio = f"{_number(statistics.median(by))} ({_number(by[0])} - {_number(by[-1])})" if by else ""
+            wall, *others = (_number(_known(median_of(own, column))) for column in COLUMNS)
+            lines.append(f"| {title} | {len(own)} | {wall} | {ratio} | {' | '.join(others)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) or f"({NOT_MEASURED})"
+
+
+def growth(rows: t.Sequence[Row]) -> str:
+    """What one more node costs."""
+    counts = sorted({row.nodes for row in rows if row.phase == NO_CHANGE and row.tool == "node"})
+    lines = ["| nodes | " + " | ".join(f"{TITLES[tool]}: wall s | controller CPU, ms per node" for tool in ("ping", "node", "role")) + " |"]
+    lines.append("|---" * 7 + "|")
+    for nodes in counts:
+        cells = [str(nodes)]
+        for tool in ("ping", "node", "role"):
+            own = select(rows, tool, NO_CHANGE, nodes)
+            for column in ("wall_seconds", "controller_cpu_ms_per_node"):
+                value = median_of(own, column)
+                cells.append(NOT_MEASURED if value is None else _number(value))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) if counts else f"({NOT_MEASURED})"
+
+
+def large_fleet(rows: t.Sequence[Row]) -> str:
+    """What follows for a fleet that is larger than any that was measured, from the most nodes that were."""
+    counts = sorted({row.nodes for row in rows if row.phase == NO_CHANGE and row.tool == "node"})
+    if not counts:
+        return f"({NOT_MEASURED})"
+    most = counts[-1]
+    columns = "ms per node | CPU seconds of a run | with 8 cores, minutes | in 10 slices of 8 cores, minutes"
+    lines = [f"| {LARGE_FLEET} nodes, computed from {most} | {columns} |", "|---" * 5 + "|"]
+    wanted = (
+        ("node", NO_CHANGE),
+        ("role", NO_CHANGE),
+        ("node_content", NO_CHANGE),
+        ("ping", NO_CHANGE),
+        ("node", FIRST),
+        ("node_push", FIRST),
+    )
+    for tool, phase in wanted:
+        cost = median_of(select(rows, tool, phase, most), "controller_cpu_ms_per_node")
+        title = TITLES[tool] + (", first run" if phase == FIRST else "")
+        if cost is None:
+            lines.append(f"| {title} | {NOT_MEASURED} | | | |")
+            continue
+        seconds = cost * LARGE_FLEET / 1000
+        lines.append(f"| {title} | {_number(cost)} | {_number(seconds)} | {_number(seconds / 60 / 8)} | {_number(seconds / 60 / 80)} |")
+    alone = select(rows, "node", NO_CHANGE, 1)
+    if alone:
+        own = _known(median_of(alone, "controller_cpu_ms_per_node")) + _known(median_of(alone, "target_cpu_ms_per_node"))
+        lines += ["", f"A run on one node alone costs {_number(own)} ms of CPU, Ansible's own start included."]
+    return "\n".join(lines)
+
+
+def runs(described: t.Mapping[str, t.Mapping[str, t.Any]]) -> str:
+    """On what it was measured."""
+    keys = ("date", "processor", "cores", "memory_gib", "kernel", "ansible_core", "python", "load_before", "command")
+    names = ("date", "processor", "cores", "memory, GiB", "kernel", "ansible-core", "Python", "load before it", "command")
+    lines = [f"| nodes | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for nodes, one in sorted(described.items(), key=lambda item: int(item[0])):
+        cells = [f"`{one[key]}`" if key == "command" else str(one[key]) for key in keys]
+        lines.append(f"| {nodes} | {' | '.join(cells)} |")
+    return "\n".join(lines) if described else f"({NOT_MEASURED})"
+
+
+def picture(rows: t.Sequence[Row]) -> str:
+    """The plot."""
+    panels = []
+    for title, label, column in (
+        ("A run that changes nothing", "wall time, seconds", "wall_seconds"),
+        ("CPU of the controller for it", "ms per node", "controller_cpu_ms_per_node"),
+    ):
+        lines = {}
+        for tool in PLOTTED:
+            counts = sorted({row.nodes for row in rows if (row.tool, row.phase) == (tool, NO_CHANGE)})
+            points = [(nodes, _known(median_of(select(rows, tool, NO_CHANGE, nodes), column))) for nodes in counts]
+            if points:
+                lines[TITLES[tool].replace("`", "").replace("*", "")] = [(nodes, max(value, 0.001)) for nodes, value in points]
+        panels.append(Panel(title, label, lines))
+    return draw(panels, "nodes")
+
+
+def fill(page: str, figures: t.Mapping[str, str]) -> str:
+    """A page with its places filled. Raises KeyError for a place of an unknown name."""
+    return _PLACE.sub(lambda found: f"{found.group(1)}{figures[found.group(2)]}\n{found.group(3)}", page)
+
+
+def figures_of(rows: t.Sequence[Row], described: t.Mapping[str, t.Mapping[str, t.Any]]) -> t.Dict[str, str]:
+    """All that pages may have."""
+    return {
+        "goals": goals(rows),
+        "no_change": table(rows, NO_CHANGE, "ping"),
+        "first": table(rows, FIRST, "ordinary"),
+        "growth": growth(rows),
+        "large_fleet": large_fleet(rows),
+        "runs": runs(described),
+    }
+
+
+def _number(value: float) -> str:
+    """Three figures that count."""
+    if value == 0:
+        return "0"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _known(value: t.Optional[float]) -> float:
+    """Of rows that are known to be there."""
+    assert value is not None
+    return value
+
+
+def main() -> int:
+    """Write all pages and the plot."""
+    rows = read_rows(DOCS / "performance.json")
+    runs_file = DOCS / "performance_runs.json"
+    figures = figures_of(rows, json.loads(runs_file.read_text()) if runs_file.exists() else {})
+    for name in PAGES:
+        page = DOCS / name
+        page.write_text(fill(page.read_text(), figures))
+    (DOCS / "performance.svg").write_text(picture(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
