@@ -10,28 +10,6 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 options:
-  overrides:
-    description:
-      - What a person decided about mmap. The first entry that covers a model wins over the policy, and is reported as a risk where it
-        is less careful than the policy.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      mmap:
-        description: What to do; V(default) leaves it to the backend.
-        type: str
-        choices: [no-mmap, default, mmap]
-        required: true
-      model:
-        description: The model's name. Give either this or O(overrides[].labels).
-        type: str
-      labels:
-        description: Labels, all of which a model has to have.
-        type: dict
-      reason:
-        description: Why, for reports.
-        type: str
   strict:
     description:
       - Whether an override that is a risk is an error.

@@ -243,9 +243,8 @@ def mmap_decision(
         need_bytes = _size("need_bytes", need_bytes)
         weights_bytes = _size("weights_bytes", weights_bytes)
         claim_bytes = _size("claim_bytes", claim_bytes)
-        if claim_bytes is None:
-            claim_bytes = max((model_need.claim_of_instance(instance) or 0 for instance in _list("instances", instances)), default=None)
-        need = model_need.of_model(model, gpustack_version, claim_bytes, weights_bytes)
+        claiming = _list("instances", instances) if claim_bytes is None else ()
+        need = model_need.of_model(model, gpustack_version, claim_bytes, weights_bytes, claiming)
         decision = mmap.decide(
             mmap_facts.model_from_api(model, need if need_bytes is None else model_need.exactly(need_bytes), instances),
             [mmap_facts.worker_from_mapping(worker, gpustack_version) for worker in _list("workers", workers)],

@@ -130,6 +130,7 @@ extends_documentation_fragment:
   - metalfleet.gpustack.attributes
   - metalfleet.gpustack.models
   - metalfleet.gpustack.nodes
+  - metalfleet.gpustack.overrides
   - metalfleet.gpustack.server
 attributes:
   check_mode:

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - metalfleet.gpustack.attributes
   - metalfleet.gpustack.server
   - metalfleet.gpustack.nodes
+  - metalfleet.gpustack.overrides
 attributes:
   check_mode:
     support: full
@@ -39,6 +40,7 @@ options:
   names:
     description:
       - Names of the models to look at. Without them, all that have instances or should have some.
+      - A name that no model has is returned in RV(missing) and is no failure, other than in M(metalfleet.gpustack.throughput).
       - All models count for what is on a worker together, whatever stands here.
     type: list
     elements: str
@@ -47,6 +49,13 @@ options:
     description:
       - Sizes in bytes of the weights of models, by the model's name.
       - Without it, the size that llama-box told when the model ran last, which GPUStack keeps.
+    type: dict
+    default: {}
+  labels:
+    description:
+      - Labels of models, by the model's name, which O(overrides) may go by, as the option C(labels) of an entry of
+        O(metalfleet.gpustack.models#module:models). GPUStack never sees them.
+      - A model that stands here is one that the play knows, so that an override may name it though the server does not have it.
     type: dict
     default: {}
   fail_on:
@@ -320,7 +329,13 @@ workers:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import fleet_nodes, placement, placement_case
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import (
+    fleet_nodes,
+    mmap,
+    model_decision,
+    placement,
+    placement_case,
+)
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server import api, connection
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.client import Client
@@ -330,6 +345,8 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     **connection.OPTIONS,
     "names": {"type": "list", "elements": "str", "default": []},
     "nodes": fleet_nodes.OPTION,
+    "overrides": mmap.OVERRIDES_OPTION,
+    "labels": {"type": "dict", "default": {}},
     "weights_bytes": {"type": "dict", "default": {}},
     "fail_on": {"type": "list", "elements": "str", "choices": list(placement.FINDINGS), "default": []},
 }
@@ -338,25 +355,27 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_together=connection.REQUIRED_TOGETHER, supports_check_mode=True)
     try:
-        problem, result, warning = look(module.params)
+        problem, result, warnings = look(module.params)
     except GpustackError as exc:
         module.fail_json(**failure(exc, module._verbosity))
-    if warning:
+    for warning in warnings:
         module.warn(warning)
     if problem:
         module.fail_json(msg=problem, **result)
     module.exit_json(changed=False, **result)
 
 
-def look(params: t.Mapping[str, t.Any]) -> tuple[str, dict[str, t.Any], str]:
-    """What fail_on does not put up with, the module's result, and a warning; the two texts are empty where there is none."""
+def look(params: t.Mapping[str, t.Any]) -> tuple[str, dict[str, t.Any], list[str]]:
+    """What fail_on does not put up with, "" where there is nothing of it, the module's result, and warnings."""
     nodes = fleet_nodes.parse_nodes(params["nodes"])
     weights_bytes = placement_case.declared_weights(params["weights_bytes"])
+    overrides = mmap.overrides_from(params["overrides"])
+    labels = placement_case.declared_labels(params["labels"])
     client = Client(connection.connection(params))
     version = client.check_version()
     fleet = api.read_fleet(client)
     cases, around = placement_case.survey(
-        fleet.workers, fleet.models, fleet.instances, nodes, version.text, client.server_url, weights_bytes
+        fleet.workers, fleet.models, fleet.instances, nodes, version.text, client.server_url, weights_bytes, overrides, labels
     )
     found, missing = placement.chosen(cases, params["names"])
     reports = [placement.judge(case, around) for case in found]
@@ -366,7 +385,10 @@ def look(params: t.Mapping[str, t.Any]) -> tuple[str, dict[str, t.Any], str]:
         "models": [placement.as_dict(report, around) for report in reports],
         "workers": placement.workers_as_dicts(around),
     }
-    return placement.failure_of(reports, params["fail_on"]), result, version.warning
+    warnings = [version.warning] if version.warning else []
+    names = {*(str(model.name) for model in fleet.models), *labels}
+    warnings += model_decision.idle_overrides(overrides, names, list(labels.values()))
+    return placement.failure_of(reports, params["fail_on"]), result, warnings
 
 
 if __name__ == "__main__":

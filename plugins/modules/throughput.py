@@ -33,6 +33,8 @@ options:
       - C(min_tokens_per_second), in place of O(min_tokens_per_second).
       - C(max_first_token_seconds), how long the first token may take before the model counts as V(too_slow). For embeddings and
         rerankers it is the whole answer. By default only O(first_token_timeout_seconds) limits it.
+      - A name that no model has is V(missing) and, with O(fail), a failure, other than in M(metalfleet.gpustack.placement_info), which
+        only returns it.
     type: list
     elements: raw
     default: []

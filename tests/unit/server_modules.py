@@ -15,10 +15,15 @@ import typing as t
 import pytest
 import yaml
 from ansible.module_utils import basic
-from ansible_collections.metalfleet.gpustack.plugins.doc_fragments import models, nodes, server
+from ansible_collections.metalfleet.gpustack.plugins.doc_fragments import models, nodes, overrides, server
 from ansible_collections.metalfleet.gpustack.tests.unit.synthetic_fleet import Json
 
-_FRAGMENTS = {"metalfleet.gpustack.models": models, "metalfleet.gpustack.nodes": nodes, "metalfleet.gpustack.server": server}
+_FRAGMENTS = {
+    "metalfleet.gpustack.models": models,
+    "metalfleet.gpustack.nodes": nodes,
+    "metalfleet.gpustack.overrides": overrides,
+    "metalfleet.gpustack.server": server,
+}
 _VARIABLES = ("GPUSTACK_SERVER_URL", "GPUSTACK_API_KEY", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 

@@ -10,6 +10,7 @@ import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import placement, placement_case
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.fleet_nodes import parse_nodes
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.mmap import Override
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_instance import parse_instance
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_model import parse_model
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_worker import parse_worker
@@ -126,6 +127,8 @@ def survey(
     version: t.Optional[str] = "0.6.2",
     nodes: t.Sequence[Json] = (),
     weights_bytes: t.Optional[t.Mapping[str, int]] = None,
+    overrides: t.Sequence[Override] = (),
+    labels: t.Optional[t.Mapping[str, t.Mapping[str, str]]] = None,
 ) -> t.Tuple[t.Tuple[placement_case.Case, ...], placement_case.Around]:
     """The cases of a server."""
     names = {one["id"]: one["name"] for one in workers}
@@ -137,6 +140,8 @@ def survey(
         version,
         URL,
         weights_bytes or {},
+        overrides,
+        labels or {},
     )
 
 

@@ -26,6 +26,19 @@ OVERRIDE = "override"
 DISTRIBUTED = "distributed"
 MODES: t.Dict[str, t.Optional[str]] = {"no-mmap": NO_MMAP, "default": None, "mmap": MMAP}
 
+# Documented in plugins/doc_fragments/overrides.py.
+OVERRIDES_OPTION: t.Dict[str, t.Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "mmap": {"type": "str", "choices": list(MODES), "required": True},
+        "model": {"type": "str"},
+        "labels": {"type": "dict"},
+        "reason": {"type": "str"},
+    },
+}
+
 # The most careful first.
 _CARE: t.Tuple[t.Optional[str], ...] = (NO_MMAP, None, MMAP)
 # A leak of residency sets was mended here.
@@ -64,6 +77,21 @@ class Override:
         if self.model is not None:
             return f"model name {self.model}"
         return "labels " + ", ".join(f"{key}={value}" for key, value in sorted(self.labels.items()))
+
+    @property
+    def because(self) -> str:
+        """The reason that its author gave, to end a sentence with; "" where there is none."""
+        return f": {self.reason}" if self.reason else ""
+
+    def words(self) -> str:
+        """What it says, and why, for people."""
+        mode = next(mode for mode, flag in MODES.items() if flag == self.flag)
+        return f"the override by {self.origin()} says {mode}{self.because}"
+
+
+def override_for(overrides: t.Iterable[Override], model: ModelFacts) -> t.Optional[Override]:
+    """The override that counts for a model: the first that covers it; None where none does."""
+    return next((override for override in overrides if override.covers(model)), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +166,7 @@ def decide(
         refusal=_refusal(model, candidates),
         verdicts=verdicts,
     )
-    override = next((override for override in overrides if override.covers(model)), None)
+    override = override_for(overrides, model)
     if override is not None:
         return _overridden(model, decision, override, strict)
     if decision.rule == DISTRIBUTED and model.wants_mmap:
@@ -190,8 +218,7 @@ def _decision(row: Row, reason: str, worker: t.Optional[str]) -> Decision:
 
 
 def _overridden(model: ModelFacts, decision: Decision, override: Override, strict: bool) -> Decision:
-    because = f": {override.reason}" if override.reason else ""
-    reason = f"overridden by {override.origin()}{because}"
+    reason = f"overridden by {override.origin()}{override.because}"
     risk = ""
     if override.flag == MMAP or _CARE.index(override.flag) > _CARE.index(decision.flag):
         risk = f"{_said(override.flag)} against the rule {decision.rule}, which says {_said(decision.flag)}: {decision.reason}"

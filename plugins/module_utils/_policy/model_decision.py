@@ -49,8 +49,8 @@ def surroundings(
 class Known:
     """What is known of a model besides the server's fields. labels: what overrides may go by.
 
-    claim_bytes: what the estimator said of it just now; without it the largest claim of its instances counts. weights_bytes: their
-    size; without it what llama-box told when the model ran last.
+    claim_bytes: what the estimator said of it just now; the claims of its instances count, too. weights_bytes: their size; without it
+    what llama-box told when the model ran last.
     """
 
     labels: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -62,11 +62,10 @@ def facts_of(
     model: t.Mapping[str, t.Any], instances: t.Sequence[Instance], gpustack_version: t.Optional[str], known: Known
 ) -> mmap_facts.ModelFacts:
     """A model, in the server's own fields, as the policy knows it."""
-    claims = [known.claim_bytes, *(model_need.claim_of_instance(instance.raw) for instance in instances)]
-    claim_bytes = max((claim for claim in claims if claim), default=None)
-    need = model_need.of_model(model, gpustack_version, claim_bytes, known.weights_bytes)
+    raws = [instance.raw for instance in instances]
+    need = model_need.of_model(model, gpustack_version, known.claim_bytes, known.weights_bytes, raws)
     fields = {**model, "backend": serving_backend(model), "labels": dict(known.labels)}
-    return mmap_facts.model_from_api(fields, need, [instance.raw for instance in instances])
+    return mmap_facts.model_from_api(fields, need, raws)
 
 
 def decide_for(
@@ -89,15 +88,16 @@ def serving_backend(model: t.Mapping[str, t.Any]) -> t.Optional[str]:
 
 
 def idle_overrides(
-    overrides: t.Sequence[mmap.Override], names: t.Collection[str], labels: t.Sequence[t.Mapping[str, str]]
+    overrides: t.Sequence[mmap.Override], names: t.Collection[str], labels: t.Optional[t.Sequence[t.Mapping[str, str]]]
 ) -> t.Iterator[str]:
     """Overrides that are for no model, in words; a model that one was meant for is decided on by the rules, without a sign of that.
 
-    names: of all models that there are or are to be. labels: those of the collection's own, of each model that has some.
+    names: of all models that there are or are to be. labels: those of the collection's own, of each model that has some; None where
+    other models may have them.
     """
     for number, override in enumerate(overrides, 1):
         if override.model is not None and override.model not in names:
             whose = "which neither the server nor the list of models has"
             yield f"override {number} is for the model {override.model}, {whose}: correct its name"
-        if override.model is None and not any(override.labels.items() <= one.items() for one in labels):
+        if override.model is None and labels is not None and not any(override.labels.items() <= one.items() for one in labels):
             yield f"override {number} is for models with the {override.origin()}, which none in the list of models has: correct them"

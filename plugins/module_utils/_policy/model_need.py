@@ -59,6 +59,11 @@ def of_claim(claim_bytes: t.Optional[int], weights_bytes: t.Optional[int], hides
     return Need(claim) if weights is None else exactly(claim + weights)
 
 
+def holds_weights(claim_bytes: int, weights_bytes: int) -> bool:
+    """Whether a claim is large enough to hold the weights, whose size may be a rounded one."""
+    return 1000 * claim_bytes >= 999 * weights_bytes
+
+
 def claim_of_evaluation(resource_claim: t.Any) -> t.Optional[int]:
     """The bytes that an answer of /v1/model-evaluations claims (ModelSpecEvaluation resource_claim: ram, vram)."""
     claim = mapping(resource_claim)
@@ -89,17 +94,32 @@ def of_model(
     gpustack_version: t.Optional[str],
     claim_bytes: t.Optional[int] = None,
     weights_bytes: t.Optional[int] = None,
+    instances: t.Sequence[t.Any] = (),
 ) -> Need:
     """The need of a model as GPUStack's API names its fields, from what the server claims for it and the size of its weights.
 
-    weights_bytes: if not given, what llama-box told when the model ran last (meta.size). What the claim itself shows of whether it leaves
-    them out outranks the parameters, which may have been others when it was made.
+    claim_bytes: what the estimator says just now. weights_bytes: if not given, what llama-box told when the model ran last (meta.size).
+    instances: those of the model; the one that needs most counts. What a claim itself shows of whether it leaves the weights out outranks
+    the parameters, which may have been others when it was made.
     """
     fields = mapping(model)
     weights = whole(weights_bytes) or whole(mapping(fields.get("meta")).get("size"))
     claim = whole(claim_bytes)
-    hides_weights = leaves_weights_out(claim, weights, fields.get("backend_parameters"), gpustack_version)
-    return of_claim(claim, weights, hides_weights)
+    parameters = fields.get("backend_parameters")
+    claims = [(claim, False), *((claim_of_instance(instance), bool(other_workers(instance))) for instance in instances)]
+    needs = [
+        _of_one(size_bytes, is_spread, weights, leaves_weights_out(size_bytes, weights, parameters, gpustack_version))
+        for size_bytes, is_spread in claims
+        if size_bytes is not None
+    ]
+    return max(needs, key=lambda need: need.least_bytes, default=Need(weights or 0))
+
+
+def _of_one(claim_bytes: int, is_spread: bool, weights_bytes: t.Optional[int], hides_weights: bool) -> Need:
+    if is_spread and hides_weights and weights_bytes is not None:
+        # Only the share of the main worker is left out.
+        return Need(max(claim_bytes, weights_bytes), claim_bytes + weights_bytes)
+    return of_claim(claim_bytes, weights_bytes, hides_weights)
 
 
 def leaves_weights_out(
@@ -107,11 +127,11 @@ def leaves_weights_out(
 ) -> bool:
     """Whether a claim of a Mac was made without the weights of the layers that it is for.
 
-    Below their size it was. From there to twice as much it was not, since context and overhead are smaller than the weights nearly
-    always. Beyond that, and where their size is not known, it is as the parameters say now.
+    Below their size, but for rounding, it was. From there to twice as much it was not, since context and overhead are smaller than the
+    weights nearly always. Beyond that, and where their size is not known, it is as the parameters say now.
     """
     if claim_bytes is not None and weights_bytes is not None:
-        if claim_bytes < weights_bytes:
+        if not holds_weights(claim_bytes, weights_bytes):
             return True
         # 0.6.0 knows no other way than to leave them out.
         if claim_bytes < 2 * weights_bytes and not mmap_parameters.is_without_no_mmap(gpustack_version):

@@ -50,7 +50,7 @@ RULES: t.Tuple[Rule, ...] = (
     Rule(rules.RESIDENCY_ALIVE, "the residency variable stands on one of its Macs, or in its env", rules.residency_alive),
     Rule(
         sizes.ESTIMATE_APART,
-        "the estimator refuses its parameters, or its claim leaves the weights out, or its GPU has far more in use than is claimed",
+        "the estimator refuses its parameters, or its claim leaves the weights out or will, or its GPU has far more in use than is claimed",
         rules.estimate_apart,
     ),
     Rule(sizes.UNKNOWN, "it cannot be told whether it fits", sizes.unknown_size),

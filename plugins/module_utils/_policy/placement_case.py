@@ -14,6 +14,9 @@ import typing as t
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import fleet_nodes, placement_parts
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.fleet_nodes import NodeFacts
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.mmap import Override, override_for
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.mmap_facts import ModelFacts
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.mmap_parameters import MMAP, engine_uses_mmap
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.placement_parts import Part
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.placement_rooms import Load, Room, Tenant, loads_of, room_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server_instance import Instance
@@ -41,16 +44,30 @@ class Placed:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A model. weights_bytes: None where that is not known."""
+    """A model. weights_bytes: None where that is not known. override: what a person decided about mmap, None where nobody did."""
 
     model: Model
     placed: t.Tuple[Placed, ...] = ()
     weights_bytes: t.Optional[int] = None
+    override: t.Optional[Override] = None
 
     @property
     def name(self) -> str:
         """The model's name, for people."""
         return self.model.name or "a model without a name"
+
+    @property
+    def keeps_mmap(self) -> bool:
+        """Whether the flag for mmap stays, as the override says so."""
+        if self.override is None:
+            return False
+        # With the backend's default, the parameters are left as they are.
+        return self.override.flag == MMAP or (self.override.flag is None and engine_uses_mmap(self.model.backend_parameters, None))
+
+    @property
+    def override_words(self) -> str:
+        """What the override that keeps mmap says, to end a reason with; "" where there is none."""
+        return f"; {self.override.words()}" if self.override is not None and self.keeps_mmap else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +117,16 @@ def declared_weights(sizes: t.Mapping[str, t.Any]) -> t.Dict[str, int]:
     return found
 
 
+def declared_labels(labels: t.Mapping[str, t.Any]) -> t.Dict[str, t.Dict[str, str]]:
+    """The labels that a person declares, by the model's name. Raises BadInputError."""
+    found = {}
+    for name, texts in labels.items():
+        if not isinstance(texts, dict):
+            raise BadInputError(f"labels of the model {name} are of type {type(texts).__name__}: write a dictionary")
+        found[str(name)] = {str(key): str(value) for key, value in texts.items()}
+    return found
+
+
 def survey(
     workers: t.Sequence[Worker],
     models: t.Iterable[Model],
@@ -108,8 +135,10 @@ def survey(
     gpustack_version: t.Optional[str],
     server_url: str,
     weights_bytes: t.Mapping[str, int],
+    overrides: t.Sequence[Override],
+    labels: t.Mapping[str, t.Mapping[str, str]],
 ) -> t.Tuple[t.Tuple[Case, ...], Around]:
-    """All models of a server as cases, in its order. weights_bytes: by the model's name, as a person declares them."""
+    """All models of a server as cases, in its order. weights_bytes, labels: by the model's name, as a person declares them."""
     by_model: t.Dict[t.Optional[int], t.List[Instance]] = {}
     for instance in instances:
         by_model.setdefault(instance.model_id, []).append(instance)
@@ -120,7 +149,9 @@ def survey(
             Placed(instance, placement_parts.parts_of(instance, model, gpustack_version, size_bytes))
             for instance in by_model.get(model.id, ())
         )
-        cases.append(Case(model, placed, size_bytes))
+        name = str(model.name)
+        override = override_for(overrides, ModelFacts(name, labels.get(name, {})))
+        cases.append(Case(model, placed, size_bytes, override))
     tenants = [Tenant(case.name, placed.name, part) for case in cases for placed in case.placed for part in placed.parts]
     return tuple(cases), Around(gpustack_version, server_url, _rooms(workers, nodes), loads_of(tenants))
 

@@ -25,7 +25,6 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.workin
 _LIVE = {wired_limit.LIMIT_MIB_NAME: 0}
 SITE = "ansible-playbook metalfleet.gpustack.site -i inventory.yml"
 UPGRADE = "upgrade GPUStack to 0.6.1 or newer"
-FLAG_REPLACED = f"{SITE}, which puts --no-mmap in its place and restarts the instances"
 
 
 def then_site(change: str) -> str:
@@ -33,10 +32,22 @@ def then_site(change: str) -> str:
     return f"{change}, then {SITE}"
 
 
+def flag_replaced(case: Case) -> str:
+    """For parameters that ask for mmap."""
+    return _without_override(case, f"{SITE}, which puts --no-mmap in its place and restarts the instances")
+
+
+def _without_override(case: Case, how: str) -> str:
+    """What the playbook does once no override keeps mmap."""
+    if case.override is None or not case.keeps_mmap:
+        return how
+    return f"take the override by {case.override.origin()} out of gpustack_models_overrides, then {how}"
+
+
 def hidden_weights(case: Case, placed: Placed, part: Part) -> str:
     """For a claim that leaves the weights out, without which the part does not fit."""
     if placed.distributed or part.hidden != BY_VERSION:
-        return under_claimed(part)
+        return under_claimed(case, part)
     if case.model.distributed_inference_across_workers is False:
         return f"{UPGRADE}, and {then_site(f'set distributed_inference_across_workers: true for the model {case.name}')}"
     if case.model.gpu_ids:
@@ -45,10 +56,12 @@ def hidden_weights(case: Case, placed: Placed, part: Part) -> str:
     return f"{then_site(f'set gpustack_models_spread_on_060: true{declared} in group_vars')}; better {UPGRADE}"
 
 
-def under_claimed(part: Part) -> str:
+def under_claimed(case: Case, part: Part) -> str:
     """For a claim that leaves the weights out."""
     if part.hidden == BY_SIZE:
-        return f"{SITE}, which restarts instances that run with old parameters"
+        return _without_override(case, f"{SITE}, which restarts instances that run with old parameters")
+    if part.hidden == BY_PARAMETERS and case.keeps_mmap:
+        return flag_replaced(case)
     if part.hidden == BY_PARAMETERS:
         return f"{SITE}, which puts --no-mmap in place of --mmap and restarts the instance, unless an override asks for mmap"
     return f"{UPGRADE}; until then keep other models off {part.worker} by their worker_selector"
@@ -101,7 +114,7 @@ def mixed_versions(case: Case, pinned: bool, newest: str) -> str:
 def refused_parameter(case: Case, parameter: str) -> str:
     """For a parameter that only llama-box understands."""
     if speaks_of_mmap(parameter):
-        return FLAG_REPLACED
+        return flag_replaced(case)
     return then_site(f"correct {parameter} in backend_parameters of the model {case.name}")
 
 

@@ -78,7 +78,7 @@ def parts_of(
     if instance.worker_id is None and instance.worker_name is None:
         return others
     main = _part(instance.worker_id, instance.worker_name, True, [instance.claim])
-    if not main.unified or not model.uses_llama_box:
+    if not main.claimed or not main.unified or not model.uses_llama_box:
         return (main, *others)
     hidden = _hidden(main, others, instance, model, gpustack_version, weights_bytes)
     if hidden:
@@ -125,14 +125,22 @@ def _hidden(
 ) -> str:
     """Why the main worker's claim leaves the weights out; "" where it does not."""
     parameters = model.backend_parameters
-    if mmap_parameters.estimator_assumes_mmap(parameters, gpustack_version):
-        layers = _layers(instance)
-        own_bytes = weights_bytes * layers.local // layers.total if weights_bytes is not None and layers is not None else None
-        if not leaves_weights_out(main.claim_bytes, own_bytes, parameters, gpustack_version):
-            return ""
-        return BY_VERSION if mmap_parameters.is_without_no_mmap(gpustack_version) else BY_PARAMETERS
     claim_bytes = sum(part.claim_bytes or 0 for part in (main, *others))
-    return BY_SIZE if weights_bytes is not None and claim_bytes < weights_bytes else ""
+    hides = leaves_weights_out(claim_bytes, weights_bytes, parameters, gpustack_version)
+    if not mmap_parameters.estimator_assumes_mmap(parameters, gpustack_version):
+        return BY_SIZE if hides else ""
+    # The others never leave theirs out, and with a large KV cache they claim as much as all the weights.
+    if not hides and not _lacks_its_share(main, instance, weights_bytes):
+        return ""
+    return BY_VERSION if mmap_parameters.is_without_no_mmap(gpustack_version) else BY_PARAMETERS
+
+
+def _lacks_its_share(main: Part, instance: Instance, weights_bytes: t.Optional[int]) -> bool:
+    """Whether the main worker of a distributed instance claims less than its layers weigh, by far, as they are not all alike."""
+    layers = _layers(instance)
+    if weights_bytes is None or layers is None or not instance.subordinates:
+        return False
+    return 10 * (main.claim_bytes or 0) * layers.total < 9 * weights_bytes * layers.local
 
 
 def _with_weights(main: Part, instance: Instance, hidden: str, weights_bytes: t.Optional[int]) -> Part:

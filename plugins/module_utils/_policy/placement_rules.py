@@ -122,18 +122,23 @@ def _of_parameters(case: Case, around: Around) -> Findings:
     parameters = case.model.backend_parameters
     refused = mmap_parameters.estimator_rejects(parameters, around.gpustack_version)
     for parameter, reason in refused:
-        yield Finding(ESTIMATE_APART, f"{parameter}: {reason}, while llama-box gets them", mend.refused_parameter(case, parameter))
+        words = case.override_words if mmap_parameters.speaks_of_mmap(parameter) else ""
+        how = mend.refused_parameter(case, parameter)
+        yield Finding(ESTIMATE_APART, f"{parameter}: {reason}, while llama-box gets them{words}", how)
     for placed in case.placed:
         for part in placed.parts:
             if part.outlived:
-                reason = f"its parameters turn mmap on now, and the claim on {part.worker} was made without, which ends at its next restart"
-                yield Finding(ESTIMATE_APART, reason, mend.FLAG_REPLACED, placed.name, part.worker)
+                reason = (
+                    f"its parameters turn mmap on now, and the claim on {part.worker} was made without, which ends at its next restart"
+                    f"{case.override_words}"
+                )
+                yield Finding(ESTIMATE_APART, reason, mend.flag_replaced(case), placed.name, part.worker)
     on_macs = any(part.unified for placed in case.placed for part in placed.parts)
     # 0.6.0, where llama-box maps by default, reckons so, too.
     mapped = mmap_parameters.engine_uses_mmap(parameters, None)
     if on_macs and mapped and not refused and not mmap_parameters.estimator_assumes_mmap(parameters, around.gpustack_version):
-        reason = "llama-box maps the model into memory, and GPUStack's estimator reckons that it does not"
-        yield Finding(ESTIMATE_APART, reason, mend.FLAG_REPLACED)
+        reason = f"llama-box maps the model into memory, and GPUStack's estimator reckons that it does not{case.override_words}"
+        yield Finding(ESTIMATE_APART, reason, mend.flag_replaced(case))
 
 
 def _measured(case: Case, around: Around) -> Findings:

@@ -99,6 +99,7 @@ def fits_only_by_mmap(case: Case, around: Around) -> Findings:
             reason += "how large they are is not known, so nothing shows that the model fits there"
         else:
             reason += f"with them the model needs {_amount(part.need)}, and {_has(sized.room)}"
+        reason += case.override_words
         yield _finding(FITS_ONLY_BY_MMAP, sized, reason, mend.hidden_weights(case, sized.placed, part))
 
 
@@ -141,9 +142,9 @@ def under_claimed(case: Case, around: Around) -> Findings:
         needs = "" if part.need.most_bytes is None else f", with which the model needs {_amount(part.need)}"
         reason = (
             f"the claim of {gib(part.claim_bytes)} on {part.worker} leaves {weights} out ({part.hidden}){needs}; "
-            "GPUStack may put another model there"
+            f"GPUStack may put another model there{case.override_words}"
         )
-        yield _finding(ESTIMATE_APART, sized, reason, mend.under_claimed(part))
+        yield _finding(ESTIMATE_APART, sized, reason, mend.under_claimed(case, part))
 
 
 def unknown_size(case: Case, around: Around) -> Findings:

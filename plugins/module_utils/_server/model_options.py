@@ -25,17 +25,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.transp
 # Documented in plugins/doc_fragments/models.py.
 RUN_OPTIONS: t.Dict[str, t.Dict[str, t.Any]] = {
     **connection.OPTIONS,
-    "overrides": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "mmap": {"type": "str", "choices": list(mmap.MODES), "required": True},
-            "model": {"type": "str"},
-            "labels": {"type": "dict"},
-            "reason": {"type": "str"},
-        },
-    },
+    "overrides": mmap.OVERRIDES_OPTION,
     "strict": {"type": "bool", "default": False},
     "can_upgrade_llama_box": {"type": "bool", "default": True},
     "spread_on_060": {"type": "bool", "default": False},

@@ -85,7 +85,9 @@ def survey(client: Client, request: Request) -> Survey:
     models = {str(model.name): model for model in fleet.models}
     wanted = {one.name: one for one in request.wanted}
     names = [*wanted, *(name for name in models if request.all_models and name not in wanted)]
-    warnings += idle_overrides(request.overrides, {*models, *wanted}, [one.labels for one in request.wanted])
+    # A list of some models says nothing of what others are called.
+    labels = [one.labels for one in request.wanted] if request.all_models else None
+    warnings += idle_overrides(request.overrides, {*models, *wanted}, labels)
     claims = _claims(client, [wanted[name] for name in wanted if name not in models and wanted[name].state != ABSENT], rules)
     tasks = []
     for name in names:

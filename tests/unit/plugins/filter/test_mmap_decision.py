@@ -43,7 +43,7 @@ def test_where_the_need_comes_from() -> None:
     assert rule(need_bytes=384 * GIB + 1) == "beyond_working_set"
     assert rule(weights_bytes=384 * GIB) == "unknown"
     assert rule(claim_bytes=384 * GIB) == "within_working_set"
-    assert rule(claim_bytes=384 * GIB, weights_bytes=384 * GIB + 1) == "distributed"
+    assert rule(claim_bytes=384 * GIB, weights_bytes=385 * GIB) == "distributed"
     assert rule({**MODEL, "meta": {"size": 664 * GIB}}) == "distributed"
     assert rule({**MODEL, "backend_parameters": ["--mmap"]}, claim_bytes=GIB, weights_bytes=400 * GIB) == "beyond_working_set"
 

@@ -85,6 +85,34 @@ def test_fail_on(run):
     assert "failed" not in run(fail_on=["fits_only_by_mmap"], names=["model-2"])
 
 
+OVERRIDE = {"mmap": "mmap", "model": "model-1", "reason": "rarely asked"}
+
+
+def test_overrides_and_labels(run, server):
+    serve(server, "0.6.2", MACS, [model(1, backend_parameters=["--mmap"])], INSTANCES[:1])
+    plain, told = (run(**options)["models"][0] for options in ({}, {"overrides": [OVERRIDE]}))
+    assert "unless an override asks for mmap" in plain["mend"]
+    assert told["reason"] == plain["reason"] + "; the override by model name model-1 says mmap: rarely asked"
+    assert told["mend"].startswith("take the override by model name model-1 out of gpustack_models_overrides, then ansible-playbook ")
+    by_label = [{"mmap": "mmap", "labels": {"use": "rare"}}]
+    assert run(overrides=by_label, labels={"model-1": {"use": "rare"}})["models"][0]["mend"].startswith("take the override by labels ")
+    assert run(overrides=by_label, labels={"model-1": {}})["models"][0]["mend"] == plain["mend"]
+
+
+def test_overrides_that_cover_nothing_are_warned_of(run):
+    overrides = [{**OVERRIDE, "model": "model-11"}, OVERRIDE, {"mmap": "mmap", "labels": {"use": "rare"}}]
+    named = "override 1 is for the model model-11, which neither the server nor the list of models has: correct its name"
+    assert run(overrides=overrides)["warned"] == [
+        named,
+        "override 3 is for models with the labels use=rare, which none in the list of models has: correct them",
+    ]
+    assert run(overrides=overrides, labels={"model-1": {"use": "rare"}})["warned"] == [named]
+    failed = run(overrides=overrides, labels={"model-11": {"use": "rare"}}, fail_on=["fits_only_by_mmap"])
+    assert (failed["failed"], failed["warned"]) == (True, [])
+    # It is looked for among all models of the server.
+    assert run(overrides=[OVERRIDE], names=["model-2"])["warned"] == []
+
+
 def test_calls_do_not_grow_with_models(run, server):
     models = [model(number, replicas=0) for number in range(1, 301)]
     serve(server, "0.7.1", [mac(number) for number in range(1, 61)], models, [instance(300, 60, claim(1, 10))])
@@ -103,6 +131,8 @@ def test_an_odd_version_is_warned_of(run, server):
     [
         ({"nodes": [{"name": "a"}, {"name": "a"}]}, "nodes: a is there more than once; give each node once"),
         ({"weights_bytes": {"a": "large"}}, "weights_bytes of the model a is 'large': write a whole number of bytes above 0"),
+        ({"overrides": [{"mmap": "mmap"}]}, "override 1 of the mmap policy needs either the name of a model or labels"),
+        ({"labels": {"a": "x"}}, "labels of the model a are of type str: write a dictionary"),
         ({"timeout_seconds": 0}, "timeout_seconds: 0 is too small; the least is 1"),
         ({"fail_on": ["slow"]}, "value of fail_on must be one or more of: "),
         ({"username": "admin"}, "parameters are required together: username, password"),

@@ -246,6 +246,7 @@ def test_an_override_goes_by_name_or_by_all_its_labels(override: Override, cover
     assert override.covers(model(labels={"tier": "x", "team": "y"})) is covered
 
 
+OVERRIDDEN = "overridden by model name synthetic: we said so"
 SAID = "the model needs 100.0 GiB, mac-1 has a working set of 384.0 GiB (wired_limit) and 509.0 GiB of memory without GPUStack's reserve"
 AGAINST_11 = f"against the rule within_working_set, which says --no-mmap: {SAID}"
 AGAINST_1 = (
@@ -270,7 +271,7 @@ def test_an_override_wins_and_is_flagged_where_it_is_a_risk(flag: str | None, wo
     plain = decide(model(), workers)
     decision = decide(model(), workers, "0.6.2", [override])
     assert (decision.flag, decision.rule, decision.risk) == (flag, "override", risk)
-    assert decision.reason == "overridden by model name synthetic: we said so"
+    assert decision.reason == OVERRIDDEN
     assert (decision.overridden, decision.worker) == (plain.rule, plain.worker)
     assert (decision.evidence, decision.advice, decision.confidence) == (plain.evidence, plain.advice, plain.confidence)
     assert (decision.verdicts, decision.refusal, decision.warnings) == (plain.verdicts, plain.refusal, plain.warnings)
@@ -280,6 +281,25 @@ def test_an_override_wins_and_is_flagged_where_it_is_a_risk(flag: str | None, wo
         assert str(caught.value) == (f"strict: the override by model name synthetic for the model synthetic is a risk, {risk}; take it out")
     else:
         assert decide(model(), workers, "0.6.2", [override], strict=True) == decision
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (Override("--mmap", model="a", reason="rarely asked"), "the override by model name a says mmap: rarely asked"),
+        (Override("--no-mmap", model="a"), "the override by model name a says no-mmap"),
+        (Override(None, labels={"x": "y"}, reason="r"), "the override by labels x=y says default: r"),
+    ],
+)
+def test_what_an_override_says(override: Override, words: str) -> None:
+    assert override.words() == words
+
+
+def test_which_override_covers_a_model() -> None:
+    first, second, third = Override("--mmap", model="b"), Override(None, labels={"x": "y"}), Override("--mmap", model="a")
+    assert mmap.override_for([first, second, third], model(name="a", labels={"x": "y"})) is second
+    assert mmap.override_for([first, second, third], model(name="a")) is third
+    assert mmap.override_for([first], model(name="a")) is None
 
 
 def test_strict_has_to_be_asked_for() -> None:

@@ -180,3 +180,5 @@ def test_what_a_decision_takes_a_claim_for_depends_on_the_servers_version() -> N
 def test_an_override_for_no_model_is_said(entry: t.Any, said: str) -> None:
     found = list(model_decision.idle_overrides(overrides_from([entry]), ["chat"], [{}, {"team": "a", "site": "s"}]))
     assert [text.startswith(said) for text in found] == ([True] if said else [])
+    by_name = model_decision.idle_overrides(overrides_from([entry]), ["chat"], None)
+    assert [text.startswith(said) for text in by_name] == ([True] if said and "model" in entry else [])

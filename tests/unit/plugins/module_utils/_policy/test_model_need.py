@@ -133,3 +133,47 @@ def test_the_claim_of_an_instance_is_that_on_all_its_workers(instance: t.Any, si
 )
 def test_the_need_of_a_model(model: t.Any, version: str | None, claimed: int | None, weights: int | None, need: Need) -> None:
     assert model_need.of_model(model, version, claimed, weights) == need
+
+
+@pytest.mark.parametrize(
+    ("claimed", "weights", "holds"),
+    [(999, 1000, True), (998, 1000, False), (1000, 1000, True), (5, 5, True), (4, 5, False)],
+)
+def test_a_claim_holds_the_weights_if_it_is_as_large_but_for_rounding(claimed: int, weights: int, holds: bool) -> None:
+    assert model_need.holds_weights(claimed, weights) is holds
+
+
+MAPPED = {"backend_parameters": ["--mmap"]}
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "instances", "weights", "need"),
+    [
+        # Somebody edited the parameters, and the instance goes on: its claim was made without mmap.
+        (MAPPED, "0.6.2", [claim(1, {"0": 99})], 90, Need(100, 100)),
+        (MAPPED, "0.6.2", [claim(1, {"0": 99})], 100, Need(100, 100)),
+        (MAPPED, "0.6.2", [claim(1, {"0": 9})], 100, Need(110, 110)),
+        (MAPPED, "0.6.2", [claim(1, {"0": 9})], None, Need(10, None)),
+        ({}, "0.6.2", [claim(1, {"0": 9})], 100, Need(110, 110)),
+        ({}, "0.6.2", [claim(1, {"0": 99})], 100, Need(100, 100)),
+        # 0.6.0 leaves them out whatever the parameters say.
+        (MAPPED, "0.6.0", [claim(1, {"0": 99})], 90, Need(190, 190)),
+        # The instance that needs most counts.
+        (MAPPED, "0.6.2", [claim(1, {"0": 99}), claim(1, {"0": 120}), {}], 90, Need(121, 121)),
+        (MAPPED, "0.6.2", [claim(0, {"0": 100}), claim(0, {"0": 10})], 90, Need(100, 100)),
+        (MAPPED, "0.6.2", [{}], 90, Need(90, None)),
+    ],
+)
+def test_the_need_of_a_model_by_its_instances(
+    model: t.Any, version: str, instances: t.Sequence[t.Any], weights: int | None, need: Need
+) -> None:
+    assert model_need.of_model(model, version, None, weights, instances) == need
+
+
+def test_what_a_spread_claim_leaves_out_is_the_share_of_one_worker_and_nobody_knows_how_much() -> None:
+    spread = {**claim(0, {"0": 10}), "distributed_servers": {"rpc_servers": [claim(0, {"0": 40})]}}
+    assert model_need.of_model({}, "0.6.0", None, 60, [spread]) == Need(60, 110)
+    assert model_need.of_model({}, "0.6.0", None, 30, [spread]) == Need(50, 80)
+    assert model_need.of_model({}, "0.6.0", None, None, [spread]) == Need(50, None)
+    assert model_need.of_model({}, "0.6.2", None, 50, [spread]) == Need(50, 50)
+    assert model_need.of_model({}, "0.6.2", None, 60, [spread]) == Need(60, 110)

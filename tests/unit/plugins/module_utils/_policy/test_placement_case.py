@@ -8,11 +8,13 @@ import typing as t
 
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.mmap import Override
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.placement_case import (
     Around,
     Case,
     Finding,
     Placed,
+    declared_labels,
     declared_weights,
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.placement_parts import Part
@@ -26,6 +28,46 @@ from ansible_collections.metalfleet.gpustack.tests.unit.synthetic_fleet import U
 def test_names_for_people() -> None:
     assert (Case(Model(name="a")).name, Case(Model()).name) == ("a", "a model without a name")
     assert (Placed(Instance(name="a-1"), ()).name, Placed(Instance(), ()).name) == ("a-1", "an instance without a name")
+
+
+MAPPED = ("--mmap",)
+
+
+@pytest.mark.parametrize(
+    ("override", "parameters", "keeps"),
+    [
+        (None, MAPPED, False),
+        (Override("--no-mmap", model="a"), MAPPED, False),
+        (Override("--mmap", model="a"), None, True),
+        (Override("--mmap", model="a"), MAPPED, True),
+        (Override(None, model="a"), MAPPED, True),
+        (Override(None, model="a"), ("--no-mmap",), False),
+        (Override(None, model="a"), None, False),
+    ],
+)
+def test_whether_an_override_keeps_mmap(override: t.Optional[Override], parameters: t.Any, keeps: bool) -> None:
+    case = Case(Model(name="a", backend_parameters=parameters), override=override)
+    assert case.keeps_mmap is keeps
+
+
+def test_overrides_go_by_names_and_by_labels_that_the_play_has() -> None:
+    overrides = [Override("--mmap", model="model-2"), Override(None, labels={"use": "rare"})]
+    labels = {"model-3": {"use": "rare"}, "model-1": {"use": "often"}}
+    cases, _around = survey([mac(1)], [model(1), model(2), model(3)], [], overrides=overrides, labels=labels)
+    assert [case.override for case in cases] == [None, *overrides]
+    assert [case.override for case in survey([mac(1)], [model(3, labels={"use": "rare"})], [], overrides=overrides)[0]] == [None]
+
+
+def test_labels_that_a_person_declares() -> None:
+    assert declared_labels({"a": {"tier": 1}, "2": {}}) == {"a": {"tier": "1"}, "2": {}}
+    assert declared_labels({}) == {}
+
+
+@pytest.mark.parametrize("labels", [None, "x", ["x"]])
+def test_labels_that_are_none(labels: t.Any) -> None:
+    with pytest.raises(BadInputError) as caught:
+        declared_labels({"a": labels})
+    assert str(caught.value) == f"labels of the model a are of type {type(labels).__name__}: write a dictionary"
 
 
 def test_distributed_is_what_has_several_parts() -> None:

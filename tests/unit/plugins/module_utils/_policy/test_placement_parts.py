@@ -101,6 +101,10 @@ HIDING = ("the_model", "version", "weights_gib", "hidden")
         (model(), "0.6.2", None, ""),
         (model(backend_parameters=["--mmap=true"]), "0.6.2", None, ""),
         (model(backend="vllm"), "0.6.0", 900, ""),
+        # The claim of 101 GiB holds the weights, so it was made before the parameters asked for mmap.
+        (model(backend_parameters=["--mmap"]), "0.6.2", 101, ""),
+        (model(backend_parameters=["--mmap"]), "0.6.2", 102, BY_PARAMETERS),
+        (model(backend_parameters=["--mmap"]), "0.6.0", 101, BY_VERSION),
     ],
 )
 def test_why_a_claim_leaves_the_weights_out(the_model: Json, version: str, weights_gib: t.Optional[int], hidden: str) -> None:
@@ -109,21 +113,53 @@ def test_why_a_claim_leaves_the_weights_out(the_model: Json, version: str, weigh
 
 
 @pytest.mark.parametrize(
-    ("parameters", "weights_gib", "outlived"),
-    [(["--mmap"], 101, True), (["--mmap"], 51, True), (["--mmap"], 50, False), (["--mmap"], 102, False), (["--no-mmap"], 101, False)],
+    ("the_model", "version", "weights_gib", "outlived"),
+    [
+        (model(backend_parameters=["--mmap"]), "0.6.2", 101, True),
+        (model(backend_parameters=["--mmap"]), "0.6.2", 51, True),
+        (model(backend_parameters=["--mmap"]), "0.6.2", 50, False),
+        (model(backend_parameters=["--mmap"]), "0.6.2", 102, False),
+        (model(backend_parameters=["--mmap"]), "0.6.2", None, False),
+        (model(backend_parameters=["--mmap"]), "0.6.0", 101, False),
+        (model(backend_parameters=["--mmap=true"]), "0.6.2", 101, False),
+        (model(backend_parameters=["--mmap"], backend="vllm"), "0.6.2", 101, False),
+        (model(), "0.6.2", 101, False),
+    ],
 )
-def test_a_claim_from_before_mmap_was_asked_for(parameters: t.List[str], weights_gib: int, outlived: bool) -> None:
-    (part,) = parts(instance(what=claim(1, 100)), model(backend_parameters=parameters), weights_gib=weights_gib)
-    assert (part.outlived, part.need == exactly(101 * GIB)) == (outlived, outlived or parameters == ["--no-mmap"])
+def test_a_claim_from_before_mmap_was_asked_for(the_model: Json, version: str, weights_gib: t.Optional[int], outlived: bool) -> None:
+    (part,) = parts(instance(what=claim(1, 100)), the_model, version, weights_gib)
+    assert part.outlived is outlived
+    assert not outlived or (part.hidden, part.need) == ("", exactly(101 * GIB))
+    (other,) = parts(instance(what=claim(1, 100, unified=False)), the_model, version, weights_gib)
+    assert other.outlived is False
 
 
-def test_of_a_distributed_model_the_main_worker_has_its_share_of_the_weights() -> None:
-    """As real schedulers of 0.6.2 claim it for 664 GiB: 345.6 and 355.9 GiB without mmap, 19.0 and 355.9 GiB with it."""
-    mapped = model(backend_parameters=["--mmap"])
-    for main_gib, outlived in ((346, True), (19, False)):
-        the_instance = instance(what=claim(1, main_gib), others=[(2, claim(0, 356, offload=31))])
-        main, second = parts(the_instance, mapped, weights_gib=664)
-        assert (main.outlived, bool(main.hidden), second.outlived) == (outlived, not outlived, False)
+@pytest.mark.parametrize(
+    ("main_gib", "other_gib", "outlived"),
+    [
+        # As real schedulers of 0.6.2 claim it without mmap and with it.
+        (345.6, 355.9, True),
+        (19, 355.9, False),
+        # With a large KV cache the other alone claims nearly all the weights; half of them are the share of the main worker.
+        (298, 500, False),
+        (299, 500, True),
+        # Together less than the weights.
+        (300, 355.9, False),
+    ],
+)
+def test_of_a_distributed_model_the_main_worker_has_its_share_of_the_weights(main_gib: float, other_gib: float, outlived: bool) -> None:
+    one = instance(what=claim(0, main_gib), others=[(2, claim(0, other_gib, offload=31))])
+    main, other = parts(one, model(backend_parameters=["--mmap"]), "0.6.2", 664)
+    assert (main.outlived, main.hidden, other.outlived, other.hidden) == (outlived, "" if outlived else BY_PARAMETERS, False, "")
+    assert not outlived or main.need == exactly(main.claim_bytes or 0)
+
+
+def test_a_share_of_the_weights_that_cannot_be_told_counts_for_nothing() -> None:
+    one = instance(what=claim(0, 19), others=[(2, claim(0, 700, offload=None))])
+    assert parts(one, model(backend_parameters=["--mmap"]), "0.6.2", 664)[0].outlived is True
+    # Of what is on one worker, the layers that lie elsewhere are none.
+    alone = instance(what=claim(0, 60, offload=31))
+    assert parts(alone, model(backend_parameters=["--mmap"]), "0.6.2", 60)[0].outlived is True
 
 
 @pytest.mark.parametrize("unified", [False, None])

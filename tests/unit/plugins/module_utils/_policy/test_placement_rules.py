@@ -7,6 +7,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.mmap import Override
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.placement_case import Finding
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.placement_rules import Served, served_by
 from ansible_collections.metalfleet.gpustack.tests.unit.synthetic_fleet import (
@@ -259,6 +260,27 @@ def test_an_engine_that_maps_what_the_estimator_does_not() -> None:
     ]
     assert findings(APART, instance(what=claim(1, 19, unified=False)), version="0.6.1") == []
     assert findings(model(), instance(what=claim(1, 19)), version="0.6.1") == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "claimed", "version"),
+    [(["--mmap"], 20, "0.6.2"), (["--mmap=true"], 19, "0.6.2"), (["--mmap", "--no-mm"], 19, "0.6.1")],
+)
+def test_what_an_override_asks_for_goes_when_the_override_goes(parameters: t.List[str], claimed: int, version: str) -> None:
+    the_model, one = model(backend_parameters=parameters, weights_gib=15), instance(what=claim(1, claimed))
+    overrides = [Override("--mmap", model="model-1", reason="rarely asked")]
+    (finding,) = findings(the_model, one, version=version, overrides=overrides)
+    assert finding.reason.endswith("; the override by model name model-1 says mmap: rarely asked")
+    assert finding.mend == (
+        f"take the override by model name model-1 out of gpustack_models_overrides, then {SITE}, which puts --no-mmap in its place and "
+        "restarts the instances"
+    )
+
+
+def test_a_parameter_that_is_not_about_mmap_has_nothing_to_do_with_an_override() -> None:
+    the_model = model(backend_parameters=["--ctx-size=abc"])
+    overrides = [Override("--mmap", model="model-1", reason="rarely asked")]
+    assert findings(the_model, instance(what=claim(1, 19)), overrides=overrides) == findings(the_model, instance(what=claim(1, 19)))
 
 
 def used(gib: t.Optional[float]) -> t.List[Json]:

@@ -10,6 +10,7 @@ import typing as t
 
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import placement_sizes
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.mmap import Override
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.placement_case import Finding
 from ansible_collections.metalfleet.gpustack.tests.unit.synthetic_fleet import (
     Json,
@@ -79,6 +80,45 @@ def test_1907_with_unknown_weights() -> None:
             "mac-1",
         )
     ]
+
+
+OVERRIDE = Override("--mmap", model="model-1", reason="rarely asked")
+TAKE_OUT = "take the override by model name model-1 out of gpustack_models_overrides, then "
+SAYS = "; the override by model name model-1 says mmap: rarely asked"
+
+
+def test_hidden_weights_that_an_override_asks_for() -> None:
+    (finding,) = on_one(claim(1, 38), model(backend_parameters=["--mmap"]), overrides=[OVERRIDE])
+    assert finding.finding == "fits_only_by_mmap"
+    assert finding.reason.endswith(f"so nothing shows that the model fits there{SAYS}")
+    assert finding.mend == f"{TAKE_OUT}{SITE}, which puts --no-mmap in its place and restarts the instances"
+    (finding,) = on_one(claim(1, 38), model(backend_parameters=["--mmap"], weights_gib=100), overrides=[OVERRIDE])
+    assert (finding.finding, finding.reason.endswith(f"{AGAIN}{SAYS}")) == ("estimate_apart", True)
+    assert finding.mend == f"{TAKE_OUT}{SITE}, which puts --no-mmap in its place and restarts the instances"
+
+
+def test_an_override_that_leaves_mmap_to_the_backend_leaves_the_flag_where_it_is() -> None:
+    override = Override(None, model="model-1")
+    (finding,) = on_one(claim(1, 38), model(backend_parameters=["--mmap"]), overrides=[override])
+    assert finding.reason.endswith("; the override by model name model-1 says default")
+    assert finding.mend.startswith(TAKE_OUT)
+
+
+def test_an_override_that_forbids_mmap_is_no_hindrance() -> None:
+    (finding,) = on_one(claim(1, 38), model(backend_parameters=["--mmap"]), overrides=[Override("--no-mmap", model="model-1")])
+    assert (finding.reason.endswith("nothing shows that the model fits there"), finding.mend.startswith(SITE)) == (True, True)
+
+
+def test_an_old_claim_beside_an_override() -> None:
+    (finding,) = on_one(claim(1, 38), model(weights_gib=664), overrides=[OVERRIDE])
+    assert finding.reason.endswith(SAYS)
+    assert finding.mend == f"{TAKE_OUT}{SITE}, which restarts instances that run with old parameters"
+
+
+def test_what_060_does_an_override_does_not_change() -> None:
+    (finding,) = on_one(claim(1, 38), model(weights_gib=664), version="0.6.0", overrides=[OVERRIDE])
+    assert finding.reason.endswith(SAYS)
+    assert finding.mend.startswith("set gpustack_models_spread_on_060: true")
 
 
 @pytest.mark.parametrize(("weights", "row"), [(346, "estimate_apart"), (347, "fits_only_by_mmap")])

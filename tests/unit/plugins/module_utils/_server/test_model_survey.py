@@ -193,6 +193,25 @@ def test_labels_are_what_overrides_go_by(runs: Runs, server: MemoryGpustack) -> 
     assert [run.model(name)["decision"]["flag"] for name in ("new", "newer")] == ["--mmap", "--no-mmap"]
 
 
+def test_an_override_that_covers_nothing_is_warned_of(runs: Runs, server: MemoryGpustack) -> None:
+    server.add(**IN_ORDER)
+    overrides: list[Json] = [
+        {"mmap": "mmap", "model": "chatt"},
+        {"mmap": "mmap", "labels": {"use": "raer"}},
+        {"mmap": "no-mmap", "model": "chat"},
+    ]
+    named = "override 1 is for the model chatt, which neither the server nor the list of models has: correct its name"
+    run = runs.finished(overrides=overrides)
+    assert run.warnings == (named, "override 2 is for models with the labels use=raer, which none in the list of models has: correct them")
+    assert run.result["changed"] is False
+    # A list of some models says nothing of the labels of others.
+    assert runs.finished(overrides=overrides, all_models=False).warnings == (named,)
+    some = runs.finished({"name": "chatt", "state": "absent"}, overrides=overrides[:1])
+    assert some.warnings == ()
+    labelled = runs.finished({"name": "chat", "labels": {"use": "raer"}}, overrides=[{**overrides[1], "mmap": "no-mmap"}])
+    assert labelled.warnings == ()
+
+
 def test_can_upgrade_llama_box(monkeypatch: pytest.MonkeyPatch) -> None:
     server = MemoryGpustack(workers=[mac(1)])
     server.add(distributed_inference_across_workers=False, **IN_ORDER)
