@@ -12,7 +12,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import ask, digest_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wanted_digest import digest_of
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import ask
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.push import run_with_archives
 
 

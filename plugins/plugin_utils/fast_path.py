@@ -15,7 +15,6 @@ module being run.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 import re
@@ -32,8 +31,6 @@ if t.TYPE_CHECKING:
     from ansible.plugins.action import ActionBase
 
 DEFAULT_MAX_AGE_HOURS = 24.0
-# How to find out does not matter to what is wanted; the module itself looks whether these are valid.
-_HOW = ("verify", "receipt_max_age_hours", "receipt_for")
 # It becomes a word of a shell command. Anything else, such as "/usr/bin/env python3", is the module's business.
 _INTERPRETER = re.compile(r"/[A-Za-z0-9_./+-]+")
 _LONGEST_REASON = 400
@@ -62,21 +59,6 @@ class Answer:
     def as_result(self) -> dict[str, t.Any]:
         """The return value `receipt`."""
         return {"used": self.result is not None, "age_seconds": self.age_seconds, "reason": self.reason}
-
-
-def digest_of(options: t.Mapping[str, t.Any]) -> str | None:
-    """A digest of a task's options as they are given; None where there is none.
-
-    Secrets are among them. It goes to the node through the standard input of a program, or as an option that is never logged, and
-    only a salted digest of it is kept there, in a file for root alone.
-    """
-    wanted = {name: value for name, value in options.items() if name not in _HOW}
-    try:
-        # Not sorted: whether an order matters is not for this to say. Vaulted text and dates are what they are as text.
-        text = json.dumps([VERSION, wanted], default=str)
-    except (TypeError, ValueError):
-        return None
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def ask(action: ActionBase, options: t.Mapping[str, t.Any], task_vars: t.Mapping[str, t.Any], wanted: str | None) -> Answer:

@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
-from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import digest_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wanted_digest import digest_of
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryHost
 
 DAY_SECONDS = 24 * 3600.0

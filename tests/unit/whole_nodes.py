@@ -23,8 +23,8 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host imp
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.journal import read_journal
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import read_pending, state_folder
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import SYSCTL_NAMES, VIRTUAL_NAMES
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wanted_digest import digest_of
 from ansible_collections.metalfleet.gpustack.plugins.modules import node as module
-from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import digest_of
 from ansible_collections.metalfleet.gpustack.tests.mirror import archives
 from ansible_collections.metalfleet.gpustack.tests.unit import fake_kernel, llama_box_nodes
 from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import LABEL, PLIST, UNIT, UNIT_FILE

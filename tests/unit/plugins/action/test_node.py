@@ -16,9 +16,9 @@ from ansible_collections.metalfleet.gpustack.plugins.action.node import ActionMo
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_box import ArchivesNeededError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wanted_digest import digest_of
 from ansible_collections.metalfleet.gpustack.plugins.modules import node
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils import push as push_module
-from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import digest_of
 from ansible_collections.metalfleet.gpustack.tests.mirror import archives
 from ansible_collections.metalfleet.gpustack.tests.unit import fake_kernel
 from ansible_collections.metalfleet.gpustack.tests.unit.fast_paths import MemoryLive, compare

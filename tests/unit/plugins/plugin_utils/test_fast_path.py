@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import os
 import pathlib
 import shutil
@@ -19,7 +17,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.receipt_questions import seconds_of_trust
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils import fast_path
-from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import Answer, ask, digest_of
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import Answer, ask
 
 FOUND = "/usr/bin/python3.9"
 PYTHON = "/opt/homebrew/bin/python3.12"
@@ -256,57 +254,3 @@ def test_options_without_a_digest() -> None:
     action = Action()
     found = ask(action, OPTIONS, VARS, None)  # type: ignore[arg-type]
     assert (found.reason, action.sent) == ("the options are of a kind that has no digest", [])
-
-
-# The digest.
-
-
-class Vaulted:
-    """As ansible-core 2.18 has it: no text, and text for who asks."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@pytest.mark.parametrize(
-    ("other", "is_same"),
-    [
-        ({"environment": {"secrets": {"HF_TOKEN": "canary"}}}, True),
-        ({"environment": {"secrets": {"HF_TOKEN": Vaulted("canary")}}}, True),
-        ({"environment": {"secrets": {"HF_TOKEN": Vaulted("else")}}}, False),
-        ({"environment": {"secrets": {"HF_TOKEN": "else"}}}, False),
-        ({**OPTIONS, "restart": "never"}, False),
-        ({**OPTIONS, "settle_seconds": "soon"}, False),
-        ({**OPTIONS, "verify": "content"}, True),
-        ({**OPTIONS, "receipt_max_age_hours": 7}, True),
-        ({**OPTIONS, "receipt_for": "x"}, True),
-        ({**OPTIONS, "misspelt": True}, False),
-        ({**OPTIONS, "service_name": None}, False),
-    ],
-)
-def test_the_digest_is_of_everything_that_is_given(other: dict[str, t.Any], is_same: bool) -> None:
-    assert (digest_of(other) == digest_of(OPTIONS)) is is_same
-
-
-def test_the_digest_knows_orders_and_types() -> None:
-    different = [{"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": "1", "b": 2}, {"a": True, "b": 2}, {"a": [1], "b": 2}, {"a": None, "b": 2}]
-    assert len({digest_of({"environment": {"variables": one}}) for one in different}) == len(different)
-    assert digest_of({"a": datetime.date(2026, 1, 2)}) == digest_of({"a": "2026-01-02"})
-
-
-def test_what_has_no_digest() -> None:
-    circle: dict[str, t.Any] = {}
-    circle["circle"] = circle
-    assert digest_of(circle) is None
-    assert digest_of({"a": {("x", "y"): 1}}) is None
-
-
-def test_the_digest_is_of_this_release(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = digest_of(OPTIONS)
-    monkeypatch.setattr(fast_path, "VERSION", "99.0.0")
-    assert digest_of(OPTIONS) != before
-    assert "canary" not in str(before)
-    assert json.dumps(before)

@@ -19,7 +19,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt 
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.watched_host import Evidence, WatchedHost
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
-from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import digest_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wanted_digest import digest_of
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile, MemoryHost
 from ansible_collections.metalfleet.gpustack.tests.unit.fast_paths import compare, receipt_of
 
