@@ -25,6 +25,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt_
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.launchctl import parse_job
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile, MemoryHost
 from ansible_collections.metalfleet.gpustack.tests.unit.fast_paths import MemoryLive
+from ansible_collections.metalfleet.gpustack.tests.unit.properties import PROPERTY
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -195,6 +196,7 @@ LINES = st.one_of(
 )  # fmt: skip
 
 
+@PROPERTY
 @given(st.lists(LINES, max_size=25))
 def test_what_is_kept_of_a_job_says_all_that_is_read_of_it(lines: list[str]) -> None:
     text = "\n".join(["system/ai.gpustack = {", *lines])
