@@ -10,6 +10,11 @@ import os
 import pathlib
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow or busy machine is no failure of a property.
+settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+settings.load_profile("any_machine")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
