@@ -273,14 +273,19 @@ api_error:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_wanted import MODEL_OPTIONS, read_wanted
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.connection import REQUIRED_TOGETHER
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.model_options import RUN_OPTIONS, run_module
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.model_options import RUN_OPTIONS, outcome
 
 ARGUMENT_SPEC = {**RUN_OPTIONS, **MODEL_OPTIONS}
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_together=REQUIRED_TOGETHER, supports_check_mode=True)
-    run_module(module, lambda: [read_wanted(module.params)], all_models=False)
+    ended = outcome(module.params, lambda: [read_wanted(module.params)], False, module.check_mode, module.tmpdir, module._verbosity)
+    for warning in ended.warnings:
+        module.warn(warning)
+    if ended.failed:
+        module.fail_json(**ended.result)
+    module.exit_json(**ended.result)
 
 
 if __name__ == "__main__":

@@ -277,7 +277,7 @@ api_error:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_wanted import MODEL_OPTIONS, read_all
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.connection import REQUIRED_TOGETHER
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.model_options import RUN_OPTIONS, run_module
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.model_options import RUN_OPTIONS, outcome
 
 ARGUMENT_SPEC = {
     **RUN_OPTIONS,
@@ -288,7 +288,19 @@ ARGUMENT_SPEC = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_together=REQUIRED_TOGETHER, supports_check_mode=True)
-    run_module(module, lambda: read_all(module.params["models"]), all_models=module.params["all_models"])
+    ended = outcome(
+        module.params,
+        lambda: read_all(module.params["models"]),
+        module.params["all_models"],
+        module.check_mode,
+        module.tmpdir,
+        module._verbosity,
+    )
+    for warning in ended.warnings:
+        module.warn(warning)
+    if ended.failed:
+        module.fail_json(**ended.result)
+    module.exit_json(**ended.result)
 
 
 if __name__ == "__main__":

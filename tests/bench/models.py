@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from fleet import HOSTS, ROOT, Fleet
 VERSION = "0.6.2"
 PASSWORD = "Secret#12345"
 PROXY_PORT = 8081
+START_LIMIT_SECONDS = 30.0
 CONNECTION = f"server_url: http://127.0.0.1:{PROXY_PORT}, username: admin, password: '{PASSWORD}'"
 ROLE = f"""- hosts: gpustack
   gather_facts: false
@@ -129,6 +131,15 @@ def measure(bench: Bench, pairs: int) -> tuple[list[tuple[float, float, float]],
     return taken, counts.pop()
 
 
+def wait_for(log: pathlib.Path, proxy: subprocess.Popen[bytes]) -> None:
+    """The proxy's log is there once it answers."""
+    start = time.monotonic()
+    while not log.exists():
+        if proxy.poll() is not None or time.monotonic() - start > START_LIMIT_SECONDS:
+            sys.exit("the recording proxy does not come up")
+        time.sleep(0.1)
+
+
 def main() -> None:
     """Boot, fill, measure, and print a table."""
     parser = argparse.ArgumentParser()
@@ -152,8 +163,7 @@ def main() -> None:
         ]
         process = subprocess.Popen([HOSTS, "run", fleet.session, "--", *proxy])
         try:
-            while not bench.log.exists():
-                time.sleep(0.1)
+            wait_for(bench.log, process)
             bench.script("fill")
             taken, calls = measure(bench, arguments.pairs)
         finally:

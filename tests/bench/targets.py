@@ -35,6 +35,7 @@ MIRROR = f"http://10.231.0.1:{MIRROR_PORT}"
 # Not root: become is part of what a fleet costs.
 USER = "fleet"
 IDLE_SECONDS = 5.0
+START_LIMIT_SECONDS = 30.0
 # `python -m http.server` lets five clients wait, and those that come when there are more try again after a second.
 SERVER = """
 import functools, http.server, sys
@@ -84,8 +85,9 @@ class Targets:
         server = [sys.executable, "-c", SERVER, str(self.archives_folder), str(MIRROR_PORT)]
         process = subprocess.Popen([HOSTS, "run", self.fleet.session, "--", *server], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         probe = [HOSTS, "run", self.fleet.session, "--", sys.executable, "-c", f"import urllib.request as u; u.urlopen('{MIRROR}')"]
+        start = time.monotonic()
         while subprocess.run(probe, check=False, stderr=subprocess.DEVNULL).returncode != 0:
-            if process.poll() is not None:
+            if process.poll() is not None or time.monotonic() - start > START_LIMIT_SECONDS:
                 raise BenchError("the mirror does not come up")
             time.sleep(0.2)
         return process

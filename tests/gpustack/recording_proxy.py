@@ -5,13 +5,15 @@
 
 GPUStack writes no access log. LOG gets a line for each request: a JSON object with method, path and status; nothing of headers or bodies.
 LOG.faults, if it is there, holds lines "METHOD PATH-BEGINNING STATUS": the first request that fits one is not passed on but answered
-with that status, and the line is taken out. STATUS "cut" passes the request on and then hangs up without an answer.
+with that status, and the line is taken out. STATUS "cut" passes the request on and then hangs up without an answer; "meanwhile", for
+a PUT, has another client give the same object another description right before it is passed on.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import http
 import http.client
 import http.server
 import json
@@ -22,6 +24,7 @@ import urllib.parse
 
 _NOT_PASSED_ON = ("connection", "host", "transfer-encoding", "content-length")
 _LIMIT_SECONDS = 600
+OF_ANOTHER_CLIENT = "of another client"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -34,14 +37,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.fault()
-        if fault and fault != "cut":
+        if fault.isdecimal():
             self.record(int(fault))
             self.send_error(int(fault))
             return
-        connection = http.client.HTTPConnection(self.upstream.hostname or "", self.upstream.port or 80, timeout=_LIMIT_SECONDS)
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _NOT_PASSED_ON}
-        with contextlib.closing(connection):
-            connection.request(self.command, self.path, body or None, headers)
+        if fault == "meanwhile":
+            self.change_description()
+        with contextlib.closing(self.connect()) as connection:
+            connection.request(self.command, self.path, body or None, self.passed_on())
             answer = connection.getresponse()
             if fault == "cut":
                 answer.read()
@@ -52,6 +55,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.pass_back(answer)
 
     do_POST = do_PUT = do_DELETE = do_GET
+
+    def connect(self) -> http.client.HTTPConnection:
+        """To the server."""
+        return http.client.HTTPConnection(self.upstream.hostname or "", self.upstream.port or 80, timeout=_LIMIT_SECONDS)
+
+    def passed_on(self) -> dict[str, str]:
+        """The headers that the server gets, credentials among them."""
+        return {name: value for name, value in self.headers.items() if name.lower() not in _NOT_PASSED_ON}
+
+    def change_description(self) -> None:
+        """As GPUStack's own page does it: read the object, send all of it."""
+        read: t.Any = {}
+        for method in ("GET", "PUT"):
+            body = json.dumps({**read, "description": OF_ANOTHER_CLIENT}) if method == "PUT" else None
+            with contextlib.closing(self.connect()) as connection:
+                connection.request(method, self.path, body, {**self.passed_on(), "Content-Type": "application/json"})
+                answer = connection.getresponse()
+                read = json.loads(answer.read())
+            if answer.status != http.HTTPStatus.OK:
+                raise ConnectionError(f"another client's {method} {self.path} was answered with {answer.status}: {read}")
 
     def pass_back(self, answer: http.client.HTTPResponse) -> None:
         """As it comes, for streams; its end is the end of the connection."""

@@ -49,6 +49,14 @@ class UnfinishedRunError(Exception):
         self.warnings = warnings
 
 
+class Outcome(t.NamedTuple):
+    """How a module ends: result, with the sentence that says why where it failed, and warnings."""
+
+    failed: bool
+    result: t.Dict[str, t.Any]
+    warnings: t.Sequence[str] = ()
+
+
 class Progress:
     """Keeps lines for the result, and writes them to the file that whoever watches reads. Nobody may be, so that must not fail."""
 
@@ -105,17 +113,20 @@ def _given(entry: t.Mapping[str, t.Any]) -> t.Dict[str, t.Any]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
-def run_module(module: t.Any, wanted: t.Callable[[], t.Sequence[Wanted]], all_models: bool) -> None:
-    """The body of both modules. wanted: reads the options, and may raise BadInputError."""
-    progress = Progress(module.tmpdir)
+def outcome(
+    params: t.Mapping[str, t.Any],
+    wanted: t.Callable[[], t.Sequence[Wanted]],
+    all_models: bool,
+    check_mode: bool,
+    folder: str,
+    verbosity: int,
+) -> Outcome:
+    """What both modules do. wanted: reads the options, and may raise BadInputError. folder: the module's own temporary one."""
+    progress = Progress(folder)
     try:
-        result, warnings = carry_out(module.params, wanted(), all_models, module.check_mode, progress)
+        result, warnings = carry_out(params, wanted(), all_models, check_mode, progress)
     except UnfinishedRunError as exc:
-        for warning in exc.warnings:
-            module.warn(warning)
-        module.fail_json(progress=progress.lines, **{**exc.result, **errors.failure(exc.error, module._verbosity)})
+        return Outcome(True, {"progress": progress.lines, **exc.result, **errors.failure(exc.error, verbosity)}, exc.warnings)
     except GpustackError as exc:
-        module.fail_json(**errors.failure(exc, module._verbosity))
-    for warning in warnings:
-        module.warn(warning)
-    module.exit_json(progress=progress.lines, **result)
+        return Outcome(True, errors.failure(exc, verbosity))
+    return Outcome(False, {"progress": progress.lines, **result}, warnings)
