@@ -155,9 +155,14 @@ survive: setup ## What the collection takes for granted of the real GPUStack: a 
 gpustack-test: setup ## gpustack#1907 on real schedulers without the collection: placement, flags, memory maps (VERSIONS="0.6.0 0.6.2").
 	@PYTHONPATH=tests/fleet:tests/gpustack python3 tests/gpustack/cases.py $(VERSIONS)
 
-.PHONY: bench
-bench: setup ## What a run that changes nothing costs (HOSTS=10 PAIRS=5).
-	@PYTHONPATH=tests/fleet python3 tests/bench/bench.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5)
+.PHONY: bench bench-report
+bench: setup ## What a run costs, beside other tools with the same policy (HOSTS=10 PAIRS=5 FIRST=1 ONLY= FORKS=20 ARCHIVE_MIB=50 RESULTS=docs).
+	@PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/bench/bench.py --hosts $(or $(HOSTS),10) --pairs $(or $(PAIRS),5) \
+	    --first $(or $(FIRST),1) --forks $(or $(FORKS),20) --archive-mib $(or $(ARCHIVE_MIB),50) $(if $(ONLY),--only $(ONLY)) $(if $(RESULTS),--results $(RESULTS))
+	@if [ "$(RESULTS)" = docs ]; then $(MAKE) --no-print-directory bench-report; fi
+
+bench-report: venv ## Bring the figures in docs to what docs/performance.json says.
+	@python3 tests/bench/report.py
 
 .PHONY: bench-models
 bench-models: setup ## What a run of the models' role that changes nothing costs (MODELS=300 WORKERS=60 PAIRS=5).

@@ -60,8 +60,8 @@ def test_server_has_what_is_wanted(host: Host) -> None:
         "Grüße aus Köln": (0, 0),
     }
     drifted = models["drifted"]
-    # What belongs to somebody else stays.
-    assert drifted["description"] == "mine"
+    # What belongs to somebody else stays: the description was changed by another client just before our own change.
+    assert drifted["description"] == "of another client"
     assert {name: value for name, value in drifted["env"].items() if name != MARK} == {"HF_TOKEN": "canary-secret-3"}
 
 
