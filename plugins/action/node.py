@@ -14,7 +14,11 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wanted_digest import digest_of
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import ask
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.preload import preload
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.push import run_with_archives
+
+# When this module is imported, which is the only time that it runs in the process from which the others are forked.
+preload()
 
 
 class ActionModule(ActionBase):  # type: ignore[misc,unused-ignore]
