@@ -161,6 +161,11 @@ bench: setup ## What a run costs, beside other tools with the same policy (HOSTS
 	    --first $(or $(FIRST),1) --forks $(or $(FORKS),20) --archive-mib $(or $(ARCHIVE_MIB),50) $(if $(ONLY),--only $(ONLY)) $(if $(RESULTS),--results $(RESULTS))
 	@if [ "$(RESULTS)" = docs ]; then $(MAKE) --no-print-directory bench-report; fi
 
+.PHONY: bench-parts
+bench-parts: setup ## Where the CPU of a run that changes nothing goes (HOSTS=20 RUNS=5 RESULTS=docs).
+	@PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/bench/parts.py --hosts $(or $(HOSTS),20) --runs $(or $(RUNS),5) $(if $(RESULTS),--results $(RESULTS))
+	@if [ "$(RESULTS)" = docs ]; then $(MAKE) --no-print-directory bench-report; fi
+
 bench-report: venv ## Bring the figures in docs to what docs/performance.json says.
 	@python3 tests/bench/report.py
 

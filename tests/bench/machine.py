@@ -12,6 +12,7 @@ import pathlib
 import platform
 import re
 import shlex
+import sys
 import typing as t
 
 import ansible.release
@@ -21,7 +22,7 @@ def describe(arguments: t.Sequence[str]) -> t.Dict[str, t.Any]:
     """This machine, now."""
     memory_kib = int(_first(r"MemTotal: *(\d+)", "/proc/meminfo"))
     return {
-        "command": f"tests/bench/bench.py {shlex.join(arguments)}".strip(),
+        "command": f"tests/bench/{pathlib.Path(sys.argv[0]).name} {shlex.join(arguments)}".strip(),
         "date": datetime.date.today().isoformat(),
         "processor": _first(r"model name\s*: (.*)", "/proc/cpuinfo"),
         "cores": os.cpu_count(),

@@ -16,12 +16,12 @@ import statistics
 import sys
 import typing as t
 
+import part_table
 from plot import Panel, draw
-from rows import COLUMNS, FIRST, NO_CHANGE, Row, median_of, ratios, read_rows, select
+from rows import COLUMNS, FIRST, NO_CHANGE, NOT_MEASURED, Row, median_of, number, ratios, read_rows, select
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 PAGES = ("performance.md", "scale.md")
-NOT_MEASURED = "not measured"
 GOAL_NODES = 50
 LARGE_FLEET = 5000
 # What each line of the tables is. Order and names are those of the bench.
@@ -83,12 +83,12 @@ def goals(rows: t.Sequence[Row]) -> str:
     for goal in GOALS:
         values = sorted(goal.values(rows))
         if not values:
-            lines.append(f"| {goal.title} | {_number(goal.limit)} | {NOT_MEASURED} | | | |")
+            lines.append(f"| {goal.title} | {number(goal.limit)} | {NOT_MEASURED} | | | |")
             continue
         middle = statistics.median(values)
         verdict = "met" if middle <= goal.limit else "**not met**"
-        spread = f"{_number(values[0])} - {_number(values[-1])}"
-        lines.append(f"| {goal.title} | {_number(goal.limit)} | {_number(middle)} | {spread} | {len(values)} | {verdict} |")
+        spread = f"{number(values[0])} - {number(values[-1])}"
+        lines.append(f"| {goal.title} | {number(goal.limit)} | {number(middle)} | {spread} | {len(values)} | {verdict} |")
     return "\n".join(lines)
 
 
@@ -103,8 +103,8 @@ def table(rows: t.Sequence[Row], phase: str, other: str) -> str:
             if not own:
                 continue
             by = sorted(ratios(rows, tool, other, phase, nodes))
-            ratio = f"{_number(statistics.median(by))} ({_number(by[0])} - {_number(by[-1])})" if by else ""
-            wall, *others = (_number(_known(median_of(own, column))) for column in COLUMNS)
+            ratio = f"{number(statistics.median(by))} ({number(by[0])} - {number(by[-1])})" if by else ""
+            wall, *others = (number(_known(median_of(own, column))) for column in COLUMNS)
             lines.append(f"| {title} | {len(own)} | {wall} | {ratio} | {' | '.join(others)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) or f"({NOT_MEASURED})"
@@ -121,7 +121,7 @@ def growth(rows: t.Sequence[Row]) -> str:
             own = select(rows, tool, NO_CHANGE, nodes)
             for column in ("wall_seconds", "controller_cpu_ms_per_node"):
                 value = median_of(own, column)
-                cells.append(NOT_MEASURED if value is None else _number(value))
+                cells.append(NOT_MEASURED if value is None else number(value))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) if counts else f"({NOT_MEASURED})"
 
@@ -149,11 +149,11 @@ def large_fleet(rows: t.Sequence[Row]) -> str:
             lines.append(f"| {title} | {NOT_MEASURED} | | | |")
             continue
         seconds = cost * LARGE_FLEET / 1000
-        lines.append(f"| {title} | {_number(cost)} | {_number(seconds)} | {_number(seconds / 60 / 8)} | {_number(seconds / 60 / 80)} |")
+        lines.append(f"| {title} | {number(cost)} | {number(seconds)} | {number(seconds / 60 / 8)} | {number(seconds / 60 / 80)} |")
     alone = select(rows, "node", NO_CHANGE, 1)
     if alone:
         own = _known(median_of(alone, "controller_cpu_ms_per_node")) + _known(median_of(alone, "target_cpu_ms_per_node"))
-        lines += ["", f"A run on one node alone costs {_number(own)} ms of CPU, Ansible's own start included."]
+        lines += ["", f"A run on one node alone costs {number(own)} ms of CPU, Ansible's own start included."]
     return "\n".join(lines)
 
 
@@ -190,9 +190,12 @@ def fill(page: str, figures: t.Mapping[str, str]) -> str:
     return _PLACE.sub(lambda found: f"{found.group(1)}{figures[found.group(2)]}\n{found.group(3)}", page)
 
 
-def figures_of(rows: t.Sequence[Row], described: t.Mapping[str, t.Mapping[str, t.Any]]) -> t.Dict[str, str]:
+def figures_of(
+    rows: t.Sequence[Row], described: t.Mapping[str, t.Mapping[str, t.Any]], measured_parts: t.Mapping[str, t.Any]
+) -> t.Dict[str, str]:
     """All that pages may have."""
     return {
+        "parts": part_table.table(measured_parts),
         "goals": goals(rows),
         "no_change": table(rows, NO_CHANGE, "ping"),
         "first": table(rows, FIRST, "ordinary"),
@@ -202,11 +205,10 @@ def figures_of(rows: t.Sequence[Row], described: t.Mapping[str, t.Mapping[str, t
     }
 
 
-def _number(value: float) -> str:
-    """Three figures that count."""
-    if value == 0:
-        return "0"
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+def read_json(path: pathlib.Path) -> t.Dict[str, t.Any]:
+    """Empty where nothing was measured."""
+    found: t.Dict[str, t.Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
 def _known(value: t.Optional[float]) -> float:
@@ -218,8 +220,7 @@ def _known(value: t.Optional[float]) -> float:
 def main() -> int:
     """Write all pages and the plot."""
     rows = read_rows(DOCS / "performance.json")
-    runs_file = DOCS / "performance_runs.json"
-    figures = figures_of(rows, json.loads(runs_file.read_text()) if runs_file.exists() else {})
+    figures = figures_of(rows, read_json(DOCS / "performance_runs.json"), read_json(DOCS / "performance_parts.json"))
     for name in PAGES:
         page = DOCS / name
         page.write_text(fill(page.read_text(), figures))

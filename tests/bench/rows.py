@@ -11,6 +11,7 @@ import pathlib
 import statistics
 import typing as t
 
+NOT_MEASURED = "not measured"
 FIRST, NO_CHANGE = "first", "no_change"
 COLUMNS = ("wall_seconds", "controller_cpu_ms_per_node", "target_cpu_ms_per_node", "target_rss_mib")
 
@@ -62,3 +63,10 @@ def ratios(rows: t.Iterable[Row], tool: str, other: str, phase: str, nodes: int)
     rows = list(rows)
     others = {row.pair: row.wall_seconds for row in select(rows, other, phase, nodes)}
     return [row.wall_seconds / others[row.pair] for row in select(rows, tool, phase, nodes) if row.pair in others]
+
+
+def number(value: float) -> str:
+    """Three figures that count."""
+    if value == 0:
+        return "0"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

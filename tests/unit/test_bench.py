@@ -20,10 +20,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 for _folder in ("bench", "fleet", "hosts", "mirror"):
     sys.path.append(str(ROOT / "tests" / _folder))
 
+import part_table  # noqa: E402
 import plot  # noqa: E402
 import report  # noqa: E402
 import tools  # noqa: E402
-from rows import FIRST, NO_CHANGE, Row, median_of, merged, ratios, read_rows, select, write_rows  # noqa: E402
+from rows import FIRST, NO_CHANGE, NOT_MEASURED, Row, median_of, merged, ratios, read_rows, select, write_rows  # noqa: E402
 from targets import BenchError  # noqa: E402
 
 TOOL = {tool.name: tool for tool in tools.TOOLS}
@@ -91,24 +92,34 @@ def test_a_goal_that_is_missed_by_a_little(number: int) -> None:
 
 
 def test_what_was_not_measured_is_said_and_no_figure_is_made_up() -> None:
-    figures = report.figures_of([], {})
-    assert figures["goals"].count(report.NOT_MEASURED) == 9
-    for name in ("no_change", "first", "growth", "large_fleet", "runs"):
-        assert figures[name] == f"({report.NOT_MEASURED})"
-    only_ten = report.figures_of([row("node", 3.0, nodes=10)], {})
-    assert only_ten["goals"].count(report.NOT_MEASURED) == 9
+    figures = report.figures_of([], {}, {})
+    assert figures["goals"].count(NOT_MEASURED) == 9
+    for name in ("no_change", "first", "growth", "large_fleet", "runs", "parts"):
+        assert figures[name] == f"({NOT_MEASURED})"
+    only_ten = report.figures_of([row("node", 3.0, nodes=10)], {}, {})
+    assert only_ten["goals"].count(NOT_MEASURED) == 9
     assert "| `verify: content`" not in only_ten["no_change"]
     assert "play with one `ping` | not measured" in only_ten["large_fleet"]
 
 
 def test_tables() -> None:
-    figures = report.figures_of(fleet_rows(), {})
+    figures = report.figures_of(fleet_rows(), {}, {})
     assert "| **`node`, fast path** | 5 | 12 | 0.4 (0.4 - 0.4) | 50 | 20 | 9 |" in figures["no_change"]
     assert "| **`node`, fast path** | 1 | 20 | 0.125 (0.125 - 0.125) | 50 | 20 | 9 |" in figures["first"]
     assert "| 10 | not measured | not measured | 3 | 50 | not measured | not measured |" in figures["growth"]
     # 5,000 nodes of 50 ms: 250 s, on 8 cores half a minute, on 80 a twentieth of one.
     assert "| **`node`, fast path** | 50 | 250 | 0.521 | 0.0521 |" in figures["large_fleet"]
     assert "A run on one node alone costs 70 ms of CPU" in figures["large_fleet"]
+
+
+def test_every_part_of_a_run_has_its_line_and_is_counted_once() -> None:
+    # 1, 2, 4 ...: no two sums are the same. What a run has only one of is divided among its nodes.
+    found = {part: float(2**place) for place, part in enumerate(part_table.PARTS)}
+    lines = part_table.table({"nodes": 2, "runs": 5, "parts": {**found, "start": 2.0}}).splitlines()
+    assert len(lines) == 2 + len(found) + 2
+    assert "| start of Ansible, the inventory, the playbook | 1 |" in lines
+    assert "| **controller, sum** | **127** |" in lines
+    assert "| **node, sum** | **1920** |" in lines
 
 
 def test_pages_are_filled_and_filled_again() -> None:
@@ -125,8 +136,7 @@ def test_pages_are_filled_and_filled_again() -> None:
 
 def test_what_is_in_docs_is_what_the_rows_say() -> None:
     rows = read_rows(report.DOCS / "performance.json")
-    runs = report.DOCS / "performance_runs.json"
-    figures = report.figures_of(rows, json.loads(runs.read_text()) if runs.exists() else {})
+    figures = report.figures_of(rows, *(report.read_json(report.DOCS / f"performance_{name}.json") for name in ("runs", "parts")))
     for name in report.PAGES:
         page = (report.DOCS / name).read_text()
         assert "<!-- figures: " in page

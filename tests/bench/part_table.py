@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the CPU of a run goes, as a table, from what `make bench-parts` has measured."""
+
+from __future__ import annotations
+
+import typing as t
+
+from rows import NOT_MEASURED, number
+
+# What `make bench-parts` knows of, in the order of a run.
+PARTS = {
+    "start": "start of Ansible, the inventory, the playbook",
+    "main": "main process: variables of a host, fork and end of its task's process, what is displayed",
+    "task": "process of the task: its own preparation, our action plugin, the result",
+    "templates": "process of the task: templates of its options",
+    "plugins": "process of the task: connection and become plugins with their options",
+    "ssh": "process of the task: Ansible's end of the connection",
+    "ssh_client": "program `ssh`",
+    "target_connection": "node: sshd and a shell",
+    "target_sudo": "node: sudo",
+    "target_python": "node: a bare Python",
+    "target_program": "node: the program, and the commands that it asks",
+}
+
+
+def table(measured: t.Mapping[str, t.Any]) -> str:
+    """Where the CPU of the fast path goes."""
+    if not measured:
+        return f"({NOT_MEASURED})"
+    nodes, found = measured["nodes"], measured["parts"]
+    per_node = {part: value / nodes if part == "start" else value for part, value in found.items()}
+    lines = [f"| CPU of a run on {nodes} nodes, median of {measured['runs']} | ms per node |", "|---|---|"]
+    for end, of_target in (("controller", False), ("node", True)):
+        own = [part for part in PARTS if part.startswith("target_") is of_target]
+        lines += [f"| {PARTS[part]} | {number(per_node[part])} |" for part in own]
+        lines.append(f"| **{end}, sum** | **{number(sum(per_node[part] for part in own))}** |")
+    return "\n".join(lines)

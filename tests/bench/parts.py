@@ -1,0 +1,121 @@
+# Copyright: (c) 2026, The metalfleet.gpustack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`make bench-parts`: what bounds a run of the fast path, by where its CPU goes. parts.py [--hosts N] [--runs N] [--results FOLDER]
+
+Medians of some runs. With --results they are written to performance_parts.json there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import shutil
+import statistics
+import sys
+import time
+import typing as t
+
+import machine
+import tools
+from fleet import ROOT, Fleet
+from measure import Cost
+from targets import Targets
+from tools import TOOLS, Tool
+
+NODE = next(tool for tool in TOOLS if tool.name == "node")
+SUDO = "sudo -n"
+# What a host is asked, each a step further than the one before.
+STEPS = (
+    ("connection", "true"),
+    ("sudo", f"{SUDO} true"),
+    ("python", f"{SUDO} /usr/bin/python3 -I -S -c pass"),
+)
+
+
+class Parts:
+    """Of one number of hosts, with a receipt on each."""
+
+    def __init__(self, targets: Targets, forks: int) -> None:
+        self.targets = targets
+        self.forks = forks
+        self.folder = targets.fleet.folder / "parts"
+
+    def measure(self) -> t.Dict[str, float]:
+        """Milliseconds of CPU per node, but `start`, which is per run."""
+        command, environment = tools.command_of(NODE, self.targets, self.forks)
+        where = command.index("ansible-playbook")
+        nodes = len(self.targets.names)
+        start = self._run([*command, "--list-hosts"], environment)
+        plain = self._run(command, environment)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        watched = [sys.executable, str(tools.HERE / "profiled.py"), str(self.folder)]
+        self._run([*command[:where], *watched, *command[where + 1 :]], environment)
+        processes = [json.loads(path.read_text()) for path in self.folder.iterdir()]
+        if len(processes) != nodes:
+            raise SystemExit(f"parts: {len(processes)} processes of tasks, and not one for each of {nodes} nodes")
+        found = {part: sum(one[part] for one in processes) * 1000 / nodes for part in processes[0]}
+        per_node = (plain.controller_cpu_seconds - start.controller_cpu_seconds) * 1000 / nodes
+        found["main"] = per_node - sum(found.values())
+        found["start"] = start.controller_cpu_seconds * 1000
+        before = 0.0
+        for name, command_there in STEPS:
+            step = Tool(name, "ssh", command_there)
+            spent = self._run(*tools.command_of(step, self.targets, self.forks)).target_cpu_seconds * 1000 / nodes
+            found[f"target_{name}"] = spent - before
+            before = spent
+        found["target_program"] = plain.target_cpu_seconds * 1000 / nodes - before
+        return found
+
+    def warm(self) -> None:
+        """Bring every host to its state, and have a receipt that is believed."""
+        command, environment = tools.command_of(NODE, self.targets, self.forks)
+        for _ in range(2):
+            self._run(command, environment)
+            # What was changed within the last tick of its clock is not signed, and costs one more run.
+            time.sleep(0.1)
+
+    def _run(self, command: t.Sequence[str], environment: t.Mapping[str, str]) -> Cost:
+        done, cost = self.targets.meter.run(command, environment)
+        if done.returncode != 0:
+            raise SystemExit(f"parts: {' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
+        return cost
+
+
+def medians(runs: t.Sequence[t.Mapping[str, float]]) -> t.Dict[str, float]:
+    """Of each part."""
+    return {part: round(statistics.median(run[part] for run in runs), 1) for part in runs[0]}
+
+
+def main() -> int:
+    """Measure, print, and write what was asked for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--hosts", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--forks", type=int, default=20)
+    parser.add_argument("--results", type=pathlib.Path)
+    arguments = parser.parse_args()
+    described = machine.describe(sys.argv[1:])
+    with Fleet("bench") as fleet:
+        targets = Targets(fleet, arguments.hosts, 1)
+        targets.boot()
+        mirror = targets.serve()
+        try:
+            parts = Parts(targets, arguments.forks)
+            parts.warm()
+            found = medians([parts.measure() for _ in range(arguments.runs)])
+        finally:
+            mirror.terminate()
+            mirror.wait()
+    for part, value in found.items():
+        print(f"{part:18}{value:8.1f} ms{' per run' if part == 'start' else ''}")
+    if arguments.results:
+        text = json.dumps({"nodes": arguments.hosts, "runs": arguments.runs, "on": described, "parts": found}, indent=2)
+        (ROOT / arguments.results / "performance_parts.json").write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
