@@ -25,10 +25,10 @@ unexport PYTHONDONTWRITEBYTECODE
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 
 # What `make test` runs, the longest first; it has to end within an hour on two cores. `make scenarios` runs the others, too: of what
-# they look at, `mixed` and `default` have the kinds of nodes, the demo has a server of GPUStack 0.6.0, and the unit tests have every
-# drift of fast_path.
-SCENARIOS := server_062 server_071 real_package drift distributed sick mixed upgrade check_first ten_drifts airgap composition when_idle rollback default
-MORE_SCENARIOS := fast_path server_060 macs linux
+# they look at, `mixed` and `default` have the kinds of nodes, the demo has a server of GPUStack 0.6.0, `ten_drifts` has drifts that
+# are cured at once, and the unit tests have every drift of `drift` and `fast_path`.
+SCENARIOS := server_062 server_071 real_package distributed upgrade ten_drifts composition check_first sick mixed airgap when_idle rollback default
+MORE_SCENARIOS := fast_path drift server_060 real_package_linux macs linux
 TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) cores unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
