@@ -153,7 +153,7 @@ survive: setup ## What the collection takes for granted of the real GPUStack: a 
 
 .PHONY: gpustack-test
 gpustack-test: setup ## gpustack#1907 on real schedulers without the collection: placement, flags, memory maps (VERSIONS="0.6.0 0.6.2").
-	@PYTHONPATH=tests/fleet:tests/gpustack python3 tests/gpustack/cases.py $(VERSIONS)
+	@PYTHONPATH=tests/fleet:tests/gpustack:tests/hosts python3 tests/gpustack/cases.py $(VERSIONS)
 
 .PHONY: bench bench-report
 bench: setup ## What a run costs, beside other tools with the same policy (HOSTS=10 PAIRS=5 FIRST=1 ONLY= FORKS=20 ARCHIVE_MIB=50 RESULTS=docs).
