@@ -23,6 +23,11 @@ PARTS = {
     "target_python": "node: a bare Python",
     "target_program": "node: the program, and the commands that it asks",
 }
+FIRST_PARTS = {
+    "first_module": "one module of Ansible (`ping`), become and connection included",
+    "first_archive": "to download the archive, hash it once and unpack it once",
+    "first_restart": "one restart, and the first seconds of the service",
+}
 
 
 def table(measured: t.Mapping[str, t.Any]) -> str:
@@ -36,4 +41,6 @@ def table(measured: t.Mapping[str, t.Any]) -> str:
         own = [part for part in PARTS if part.startswith("target_") is of_target]
         lines += [f"| {PARTS[part]} | {number(per_node[part])} |" for part in own]
         lines.append(f"| **{end}, sum** | **{number(sum(per_node[part] for part in own))}** |")
+    lines += ["", f"| CPU of a first run on a node, with any tool, median of {measured['runs']} | ms |", "|---|---|"]
+    lines += [f"| {title} | {number(found[part])} |" for part, title in FIRST_PARTS.items()]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import shlex
 import shutil
 import statistics
 import sys
@@ -24,7 +25,7 @@ from measure import Cost
 from targets import Targets
 from tools import TOOLS, Tool
 
-NODE = next(tool for tool in TOOLS if tool.name == "node")
+NODE, PING = (next(tool for tool in TOOLS if tool.name == name) for name in ("node", "ping"))
 SUDO = "sudo -n"
 # What a host is asked, each a step further than the one before.
 STEPS = (
@@ -32,6 +33,19 @@ STEPS = (
     ("sudo", f"{SUDO} true"),
     ("python", f"{SUDO} /usr/bin/python3 -I -S -c pass"),
 )
+# What any first run has to do on a host: one module of Ansible, the archive, the restart with what the service does in its first seconds.
+ARCHIVE = """
+import hashlib, sys, tempfile, urllib.request, zipfile
+with tempfile.TemporaryFile() as file:
+    with urllib.request.urlopen(sys.argv[1]) as answer:
+        while piece := answer.read(1 << 18):
+            file.write(piece)
+    file.seek(0)
+    hashlib.file_digest(file, "sha256")
+    with tempfile.TemporaryDirectory() as folder:
+        zipfile.ZipFile(file).extractall(folder)
+"""
+RESTART = f"{SUDO} systemctl restart gpustack && sleep 3"
 
 
 class Parts:
@@ -43,7 +57,7 @@ class Parts:
         self.folder = targets.fleet.folder / "parts"
 
     def measure(self) -> t.Dict[str, float]:
-        """Milliseconds of CPU per node, but `start`, which is per run."""
+        """Milliseconds of CPU per node, but `start`, which is per run. `first_...`: of a first run, on the node."""
         command, environment = tools.command_of(NODE, self.targets, self.forks)
         where = command.index("ansible-playbook")
         nodes = len(self.targets.names)
@@ -62,12 +76,19 @@ class Parts:
         found["start"] = start.controller_cpu_seconds * 1000
         before = 0.0
         for name, command_there in STEPS:
-            step = Tool(name, "ssh", command_there)
-            spent = self._run(*tools.command_of(step, self.targets, self.forks)).target_cpu_seconds * 1000 / nodes
+            spent = self._target_ms(Tool(name, "ssh", command_there))
             found[f"target_{name}"] = spent - before
             before = spent
         found["target_program"] = plain.target_cpu_seconds * 1000 / nodes - before
+        found["first_module"] = self._target_ms(PING)
+        archive = f"python3 -c {shlex.quote(ARCHIVE)} {self.targets.policy['archive_url']}"
+        for name, command_there in (("archive", archive), ("restart", RESTART)):
+            found[f"first_{name}"] = self._target_ms(Tool(name, "ssh", command_there)) - found["target_connection"]
         return found
+
+    def _target_ms(self, tool: Tool) -> float:
+        """CPU of each host."""
+        return self._run(*tools.command_of(tool, self.targets, self.forks)).target_cpu_seconds * 1000 / len(self.targets.names)
 
     def warm(self) -> None:
         """Bring every host to its state, and have a receipt that is believed."""
@@ -95,11 +116,12 @@ def main() -> int:
     parser.add_argument("--hosts", type=int, default=20)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--forks", type=int, default=20)
+    parser.add_argument("--archive-mib", type=int, default=50)
     parser.add_argument("--results", type=pathlib.Path)
     arguments = parser.parse_args()
     described = machine.describe(sys.argv[1:])
     with Fleet("bench") as fleet:
-        targets = Targets(fleet, arguments.hosts, 1)
+        targets = Targets(fleet, arguments.hosts, arguments.archive_mib)
         targets.boot()
         mirror = targets.serve()
         try:
