@@ -3,7 +3,7 @@
 
 """`make faults`: what a run does on hosts, and with mirrors, that have a fault. See README.md in this folder.
 
-faults.py [--some] [--only PATTERN] [--at-once N] [--list]
+faults.py [--some] [--only PATTERN,...] [--at-once N] [--list]
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ class Outcome:
     problem: str
 
 
-def play(fault: Fault, session: str, layer: pathlib.Path) -> Outcome:
-    """One fault on a new host."""
+def play(fault: Fault, number: int, session: str, layer: pathlib.Path) -> Outcome:
+    """One fault on a new host, whose name may have 32 characters."""
 
     def story() -> None:
-        with FaultyNode(session, fault.name.replace("_", "-"), fault.kind, layer, fault.installs) as node:
+        name = f"f{number}-{fault.name.replace('_', '-')}"[:32].rstrip("-")
+        with FaultyNode(session, name, fault.kind, layer, fault.installs) as node:
             fault.story(node)
 
     return _judged(fault.name, story)
@@ -82,21 +83,21 @@ def _judged(name: str, story: t.Callable[[], None]) -> Outcome:
 
 def is_chosen(fault: t.Union[Fault, fleet_faults.FleetFault], arguments: argparse.Namespace) -> bool:
     """Whether it was asked for."""
-    return (fault.some or not arguments.some) and fnmatch.fnmatch(fault.name, arguments.only)
+    return (fault.some or not arguments.some) and any(fnmatch.fnmatch(fault.name, pattern) for pattern in arguments.only.split(","))
 
 
 def main() -> int:
     """Play them, some at once, and say what came of each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--some", action="store_true", help="the quick subset that make test runs")
-    parser.add_argument("--only", default="*", help="names that match this pattern")
+    parser.add_argument("--only", default="*", help="names that match one of these patterns, with commas between them")
     parser.add_argument("--at-once", type=int, default=4, help="how many hosts")
     parser.add_argument("--list", action="store_true", help="only print their names")
     arguments = parser.parse_args()
     faults = [fault for fault in FAULTS if is_chosen(fault, arguments)]
     fleets = [fault for fault in fleet_faults.FAULTS if is_chosen(fault, arguments)]
     if arguments.list:
-        print("\n".join(fault.name for fault in [*faults, *fleets]))
+        print("\n".join([*(fault.name for fault in faults), *(fault.name for fault in fleets)]))
         return 0
     start = time.monotonic()
     failed = 0
@@ -104,7 +105,7 @@ def main() -> int:
         layer = make_layer(fleet.folder)
         clock_faults.make_library(layer)
         hosts("run", fleet.session, "--", "ip", "address", "add", f"{mirrors.OTHER}/16", "dev", "fleet0")
-        playing = [pool.submit(play, fault, fleet.session, layer) for fault in faults]
+        playing = [pool.submit(play, fault, number, fleet.session, layer) for number, fault in enumerate(faults)]
         outcomes = (done.result() for done in concurrent.futures.as_completed(playing))
         for outcome in itertools.chain(outcomes, (play_fleet(fault, layer) for fault in fleets)):
             failed += bool(outcome.problem)

@@ -95,7 +95,7 @@ class FaultyNode:
         self.layer = layer
         self.installs = installs
         self.release = archives.release_data(layer / ARCHIVES[1:], "https://mirror.invalid", RELEASE, BUILDS[kind])
-        self.lock = {"format": 1, "releases": {RELEASE: {BUILDS[kind]: self.release}}}
+        self.lock: t.Dict[str, t.Any] = {"format": 1, "releases": {RELEASE: {BUILDS[kind]: self.release}}}
 
     def __enter__(self) -> FaultyNode:
         hosts("up", self.session, f"{self.name}={self.kind}:{'m3_ultra_512' if self.kind == 'mac' else ''}:{self.layer}")

@@ -27,7 +27,7 @@ def _noticed(seconds: int, settle_seconds: float) -> t.Callable[[FaultyNode], No
         before = node.look()
         run = node.run(**_dying(seconds, settle_seconds=settle_seconds))
         require(run.failed, f"the run did not notice that the service dies after {seconds} s")
-        require_sentence(run, ("^the node got worse: .*its main process ends and is started again", _PUT_BACK))
+        require_sentence(run, ("^the node got worse: .*(its main process ends and is started again|the service does not run)", _PUT_BACK))
         require_unchanged(node.look(), before)
         require(node.ask_receipt() != "ok", "the receipt is believed after a run that failed")
         require_cure(node)

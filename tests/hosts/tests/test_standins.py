@@ -135,7 +135,9 @@ def test_calls_hang_as_they_are_told(mac: Host) -> None:
     mac.put("/.sim/hang.json", '{"launchctl": ["bootout"], "sysctl": []}')
     before = len(mac.lines("calls.jsonl"))
     try:
-        mac.sh("launchctl bootout system/no.such >/dev/null 2>&1 & echo $! >/tmp/hung; sysctl hw.model >/dev/null 2>&1 & echo $! >>/tmp/hung")
+        mac.sh(
+            "launchctl bootout system/no.such >/dev/null 2>&1 & echo $! >/tmp/hung; sysctl hw.model >/dev/null 2>&1 & echo $! >>/tmp/hung"
+        )
         until(lambda: len(mac.lines("calls.jsonl")) == before + 2)
         assert mac.sh("launchctl print-disabled system").returncode == 0
         assert mac.sh("kill -9 $(cat /tmp/hung)").returncode == 0
