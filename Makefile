@@ -29,7 +29,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 # are cured at once, and the unit tests have every drift of `drift` and `fast_path`.
 SCENARIOS := server_062 server_071 real_package distributed upgrade ten_drifts composition check_first sick mixed airgap when_idle rollback default
 MORE_SCENARIOS := fast_path drift server_060 real_package_linux macs linux
-TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) cores unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
+TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) faults-some cores unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
 .PHONY: help
@@ -138,6 +138,18 @@ scenarios: setup ## Every Molecule scenario, those that make test leaves out amo
 .PHONY: cores
 cores: setup ## The playbook under every supported ansible-core that a Python of this machine can run.
 	@PYTHONPATH=tests/fleet:tests/mirror python3 tests/cores/cores.py
+
+# Each target below it is a kind of fault of its own.
+.PHONY: faults faults-all faults-some
+faults: faults-all ## What runs do on hosts, and with mirrors, that have a fault: all of it (ONLY='mirror_*' for some).
+
+FAULTS = PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/faults/faults.py
+
+faults-all: setup
+	@$(FAULTS) --only '$(or $(ONLY),*)'
+
+faults-some: setup ## A quick part of make faults, for make test.
+	@$(FAULTS) --some --at-once 3
 
 .PHONY: hosts-test
 hosts-test: setup ## The disposable hosts themselves, stand-ins compared with recordings.

@@ -257,12 +257,11 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.environment_setup import environment_resource
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import EXPECTED, message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.governed import governed_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.transaction import Options, carry_out
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.environment_request import OPTIONS
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     **OPTIONS,
@@ -277,7 +276,7 @@ def main() -> None:
     host = Host()
     try:
         result, warnings = run(module.params, host, module.check_mode)
-    except GpustackError as exc:
+    except EXPECTED as exc:
         module.fail_json(msg=message_of(exc, host))
     for warning in warnings:
         module.warn(warning)

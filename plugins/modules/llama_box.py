@@ -85,6 +85,10 @@ options:
     description: How long to wait for a connection, and during each silence of the server.
     type: int
     default: 30
+  deadline_seconds:
+    description: How long one archive may take in all. What has come until then stays, and the next run goes on from there.
+    type: int
+    default: 1800
   retries:
     description: How many attempts in a row may bring nothing, after the first. A download goes on where it was cut.
     type: int
@@ -285,13 +289,12 @@ health:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import EXPECTED, message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.governed import governed_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_box import ArchivesNeededError, LlamaBox
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import state_folder
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.transaction import Options, carry_out
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.llama_box_request import OPTIONS, parse_request
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
@@ -307,7 +310,7 @@ def main() -> None:
     host = Host()
     try:
         result, warnings = run(module.params, host, module.check_mode)
-    except GpustackError as exc:
+    except EXPECTED as exc:
         module.fail_json(msg=message_of(exc, host))
     for warning in warnings:
         module.warn(warning)

@@ -91,6 +91,10 @@ options:
         description: How long to wait for a connection, and during each silence of the server.
         type: int
         default: 30
+      deadline_seconds:
+        description: How long one archive may take in all. What has come until then stays, and the next run goes on from there.
+        type: int
+        default: 1800
       retries:
         description: How many attempts in a row may bring nothing, after the first. A download goes on where it was cut.
         type: int
@@ -515,12 +519,11 @@ environment:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import EXPECTED, message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_box import ArchivesNeededError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.node import bring_to_state
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import environment_request, llama_box_request, wired_limit
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "llama_box": {"type": "dict", "options": llama_box_request.OPTIONS},
@@ -546,7 +549,7 @@ def main() -> None:
     except ArchivesNeededError as exc:
         # Nothing was changed: the action plugin pushes them and comes back.
         module.exit_json(**exc.as_result())
-    except GpustackError as exc:
+    except EXPECTED as exc:
         module.fail_json(msg=message_of(exc, host))
     for warning in warnings:
         module.warn(warning)

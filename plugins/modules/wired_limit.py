@@ -153,14 +153,13 @@ applied:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import EXPECTED, message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import find_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.probe import read_hardware
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.restart import NEVER
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.transaction import Options, carry_out
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.wired_limit import WiredLimit
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wired_limit import OPTIONS, read_request
 
 # A restart is no business of this module, so what the transaction says of it is left out.
@@ -172,7 +171,7 @@ def main() -> None:
     host = Host()
     try:
         result, warnings = run(module.params, host, module.check_mode)
-    except GpustackError as exc:
+    except EXPECTED as exc:
         module.fail_json(msg=message_of(exc, host))
     for warning in warnings:
         module.warn(warning)

@@ -22,7 +22,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.utils.path import unfrackpath
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.builds import is_build, is_version
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import places_in_folder
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import TAMPERED, places_in_folder
 
 if t.TYPE_CHECKING:
     from ansible.plugins.action import ActionBase
@@ -134,7 +134,7 @@ def find_archive(folder: str, needed: Needed) -> str:
         if digest != needed.sha256:
             raise AnsibleActionFail(
                 f"{path} on the controller is not the archive of llama-box {needed.version} ({needed.build}) that the lock names: it has "
-                f"{status.st_size} bytes with the sha256 {digest}, and not {needed.size_bytes} with {needed.sha256}; get it again"
+                f"{status.st_size} bytes with the sha256 {digest}, and not {needed.size_bytes} with {needed.sha256}: {TAMPERED}"
             )
         return path
     raise AnsibleActionFail(

@@ -34,6 +34,10 @@ class Fault:
     # After these, counted from the first byte of this answer, the connection is closed.
     cut_after_bytes: t.Optional[int] = None
     bytes_per_second: t.Optional[int] = None
+    # Of everything before the content.
+    header_bytes_per_second: t.Optional[int] = None
+    # Content in chunks, of which the first one's length never ends.
+    drip_chunk_line: bool = False
     silence_seconds: float = 0.0
     ignore_range: bool = False
     no_length: bool = False
@@ -137,8 +141,11 @@ def running(mirror: Mirror) -> t.Iterator[Mirror]:
         thread.join()
 
 
-def make_certificates(folder: pathlib.Path, host: str = HOST) -> pathlib.Path:
-    """A CA of our own and a certificate of it for the host; returns the folder. ca.pem is what a client has to trust."""
+def make_certificates(folder: pathlib.Path, host: str = HOST, days: int = 30) -> pathlib.Path:
+    """A CA of our own and a certificate of it for the host; returns the folder. ca.pem is what a client has to trust.
+
+    days: for how long the certificate holds; -1 is one that ended yesterday.
+    """
     folder.mkdir(parents=True, exist_ok=True)
 
     def openssl(*words: str) -> None:
@@ -151,7 +158,7 @@ def make_certificates(folder: pathlib.Path, host: str = HOST) -> pathlib.Path:
     openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", f"/CN={host}")
     kind = "IP" if re.fullmatch(r"[0-9.]+", host) else "DNS"
     (folder / "server.cnf").write_text(f"subjectAltName={kind}:{host}\n", encoding="utf-8")
-    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-extfile", "server.cnf")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(days), "-extfile", "server.cnf")
     openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *signing)
     return folder
 
@@ -178,20 +185,19 @@ def _handler(mirror: Mirror) -> t.Type[http.server.BaseHTTPRequestHandler]:
                     self._send(status, headers, content, fault)
 
         def _send(self, status: int, headers: t.Mapping[str, str], content: bytes, fault: Fault) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Connection", "close")
-            self.end_headers()
-            content = content[: fault.cut_after_bytes]
-            if fault.bytes_per_second is None:
-                self.wfile.write(content)
-                return
-            step = max(1, fault.bytes_per_second // 50)
-            for start in range(0, len(content), step):
-                self.wfile.write(content[start : start + step])
+            lines = [f"{self.protocol_version} {status} {self.responses.get(status, ('',))[0]}"]
+            lines += [f"{name}: {value}" for name, value in {**headers, "Connection": "close"}.items()]
+            self._drip("".join(f"{line}\r\n" for line in [*lines, ""]).encode("iso-8859-1"), fault.header_bytes_per_second)
+            if fault.drip_chunk_line:
+                self._drip(b"0" * 60_000, 10)
+            self._drip(content[: fault.cut_after_bytes], fault.bytes_per_second)
+
+        def _drip(self, data: bytes, bytes_per_second: t.Optional[int]) -> None:
+            step = len(data) or 1 if bytes_per_second is None else max(1, bytes_per_second // 50)
+            for start in range(0, len(data), step):
+                self.wfile.write(data[start : start + step])
                 self.wfile.flush()
-                time.sleep(step / fault.bytes_per_second)
+                time.sleep(step / bytes_per_second if bytes_per_second else 0)
 
     return Handler
 
@@ -215,7 +221,9 @@ def _answer(mirror: Mirror, path: str, headers: t.Any, fault: Fault) -> t.Tuple[
         answer["Content-Range"] = f"bytes {start}-{total - 1}/{total}" if content else f"bytes */{total}"
     if fault.status is not None:
         status, content = fault.status, content if fault.status < 300 else b""
-    if not fault.no_length:
+    if fault.drip_chunk_line:
+        answer["Transfer-Encoding"] = "chunked"
+    elif not fault.no_length:
         answer["Content-Length"] = str(len(content))
     answer.update(fault.headers)
     return status, answer, content

@@ -26,6 +26,8 @@ PORTS = (80, 10150)
 RPC_PORT = 40064
 # gpustack/worker/worker.py: start_rpc_servers() every 20 s.
 ROUND_SECONDS = 20
+# A variable that a test gives the service as any other.
+DIES = "STAND_IN_DIES_AFTER_SECONDS"
 STARTS = pathlib.Path("/var/log/gpustack-starts.log")
 RPC_STARTS = pathlib.Path("/var/log/gpustack-rpc-starts.log")
 
@@ -101,6 +103,10 @@ def main() -> None:
         children.append(subprocess.Popen([str(LLAMA_BOX), "--host", "127.0.0.1", "--port", "40000"]))
     rpc_server = RpcServer()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if DIES in os.environ:
+        death = threading.Timer(float(os.environ[DIES]), lambda: os._exit(1))
+        death.daemon = True
+        death.start()
     with STARTS.open("a") as log:
         log.write(f"{time.time()} {os.getpid()}\n")
     threading.Thread(target=rpc_server.run, daemon=True).start()

@@ -18,7 +18,7 @@ import zlib
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.archive_listing import Entry, check
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, HostError
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import Release
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import TAMPERED, Release
 
 _PIECE_BYTES = 1024 * 1024
 # What zipfile raises on archives that are cut or forged.
@@ -69,8 +69,7 @@ def verify_archive(host: Host, release: Release, path: str) -> None:
     if (size_bytes, digest) != (release.size_bytes, release.sha256):
         raise BadInputError(
             f"{path} is not the archive of {release.title} that the lock names: it has {size_bytes} bytes with the sha256 {digest}, "
-            f"and not {release.size_bytes} with {release.sha256}; find out who changed it before anything else, and if it is the lock "
-            f"that is wrong, {release.repair}"
+            f"and not {release.size_bytes} with {release.sha256}: {TAMPERED}, and if it is the lock that is wrong, {release.repair}"
         )
 
 

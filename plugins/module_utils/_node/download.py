@@ -23,15 +23,13 @@ import urllib.parse
 from ansible.module_utils.urls import open_url
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.disk_space import check_room
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import urls
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, HostError
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import LARGEST_ARCHIVE_BYTES
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import certificates, http_answers, urls
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, HostError, OverdueError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import LARGEST_ARCHIVE_BYTES, TAMPERED
 
 _PIECE_BYTES = 256 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 10
-_LATER = (408, 425, 429)
-_LONGEST_PAUSE_SECONDS = 30.0
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)\Z", re.ASCII)
 
 
@@ -119,8 +117,12 @@ class _Download:
         failures, furthest = 0, have
         while True:
             try:
-                self._attempt(have)
+                # For the lines before the content as well, which http.client waits for as long as each of their bytes comes in time.
+                with self._host.limited(self._end - self._host.monotonic()):
+                    self._attempt(have)
                 return
+            except OverdueError as exc:
+                raise self._too_late() from exc
             except _InterruptedError as exc:
                 have = self._have()
                 # A connection that is cut again and again gets there in the end, as long as each brings something.
@@ -128,7 +130,7 @@ class _Download:
                 furthest = max(furthest, have)
                 if failures > self._options.retries:
                     raise HostError(f"{self._shown} could not be downloaded: {exc}; {self._advice()}") from exc
-                pause_seconds = max(exc.pause_seconds, min(2.0 ** (failures - 1), _LONGEST_PAUSE_SECONDS))
+                pause_seconds = max(exc.pause_seconds, min(2.0 ** (failures - 1), http_answers.LONGEST_PAUSE_SECONDS))
                 if self._host.monotonic() + pause_seconds > self._end:
                     raise self._too_late(f": {exc}") from exc
                 self._host.pause(pause_seconds)
@@ -158,7 +160,10 @@ class _Download:
             have += len(piece)
             if have > limit_bytes:
                 self._host.remove(self._path)
-                raise HostError(f"{self._shown} has more than {limit_bytes} bytes there, so it is not the archive of the lock")
+                what = (
+                    "which no archive of llama-box has" if self._size_bytes is None else f"so it is not the archive of the lock: {TAMPERED}"
+                )
+                raise HostError(f"{self._shown} has more than {limit_bytes} bytes there, {what}")
             yield piece
 
     def _open(self, have: int) -> http.client.HTTPResponse:
@@ -174,10 +179,8 @@ class _Download:
                     url = self._redirected(url, exc.headers.get("Location"))
             except urllib.error.URLError as exc:
                 if isinstance(exc.reason, ssl.SSLCertVerificationError):
-                    raise HostError(
-                        f"{urls.shown(url)}: the server's certificate is not accepted ({exc.reason.verify_message}); "
-                        "name the certificate of its CA in ca_path"
-                    ) from exc
+                    why = certificates.refusal(exc.reason.verify_code, exc.reason.verify_message)
+                    raise HostError(f"{urls.shown(url)}: {why}") from exc
                 raise _InterruptedError(f"no connection ({_words(exc.reason)})") from exc
             except (OSError, http.client.HTTPException) as exc:
                 raise _InterruptedError(f"no answer ({_words(exc)})") from exc
@@ -223,15 +226,15 @@ class _Download:
         if exc.code in (404, 410):
             advice = "check the version, the platform and the base URL"
             return NotThereError(f"{self._shown} does not exist (status {exc.code})", advice)
+        later = http_answers.why_later(exc.code, exc.headers)
+        if later:
+            return _InterruptedError(later, http_answers.asked_pause_seconds(exc.headers))
         if exc.code in (401, 403):
             advice = "check the user, the password or the token" if self._options.authorization() else "give url_username or url_token"
             return HostError(f"{self._shown} is refused (status {exc.code}); {advice}")
         if exc.code == 416 and have:
             self._host.remove(self._path)
             return _InterruptedError("what had come before does not fit")
-        if exc.code in _LATER or exc.code >= 500:
-            asked = exc.headers.get("Retry-After", "")
-            return _InterruptedError(f"status {exc.code}", min(float(asked), _LONGEST_PAUSE_SECONDS) if asked.isdecimal() else 0.0)
         return HostError(f"{self._shown} cannot be had (status {exc.code}); check the base URL and the proxy")
 
     def _judge(self, response: http.client.HTTPResponse, have: int) -> t.Tuple[int, t.Optional[int]]:
@@ -249,8 +252,8 @@ class _Download:
         if total is not None and said is not None and said != total:
             self._host.remove(self._path)
             raise HostError(
-                f"{self._shown} has {said} bytes there, and {total} in the lock: it is another file; use the mirror that the lock "
-                "was made from, or find out who changed it"
+                f"{self._shown} has {said} bytes there, and {total} in the lock, so nothing of it is taken: {TAMPERED}, or use the mirror "
+                "that the lock was made from"
             )
         if total is None and said is not None:
             self._check_room(said)

@@ -66,11 +66,14 @@ def wait_healthy(
     Returns the health at that time, or at the time limit, when a main process that was started just before does not count as
     running. An RPC server that ends again and again ends the waiting earlier.
     """
-    start = host.monotonic()
+    start: t.Optional[float] = None
     watch = _Watch()
     while True:
         state = service.state()
         now = host.monotonic()
+        if start is None:
+            # Looking takes time, too: what has been there from the beginning has to be settled when the time is over.
+            start = now
         watch.look(state, _rpc_servers(host, state), now)
         is_over = now - start >= timeout_seconds + settle_seconds
         is_steady = watch.main_is_settled(now, settle_seconds)

@@ -23,6 +23,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.atomic_f
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.http_status import http_status
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import as_host_error
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.run_lock import hold
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.time_limit import limited
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
     CommandMissingError,
     CommandTimeoutError,
@@ -123,6 +124,10 @@ class Host:
     def pause(self, seconds: float) -> None:
         """Wait between two polls."""
         time.sleep(seconds)
+
+    def limited(self, seconds: float) -> t.ContextManager[None]:
+        """Raises OverdueError in the block that is still running then."""
+        return limited(seconds)
 
     def status(self, path: str) -> t.Optional[FileStatus]:
         """lstat of the path, or None where nothing is there. Raises HostError where it cannot be looked at."""

@@ -79,7 +79,13 @@ def begin(host: Host, journal: Journal) -> Journal:
         # A clock that was set back, or two transactions in one second.
         journal = dataclasses.replace(journal, started=journal.started + 1)
     host.make_folder(_backups(host, journal), 0o700)
-    _write(host, _NAME, journal)
+    try:
+        _write(host, _NAME, journal)
+    except HostError:
+        # A transaction that could not even be begun leaves nothing.
+        with contextlib.suppress(HostError):
+            host.remove(_backups(host, journal))
+        raise
     return journal
 
 

@@ -294,6 +294,7 @@ def _source(request: Request) -> Source:
         ca_path=request.ca_path,
         use_proxy=request.use_proxy,
         timeout_seconds=request.timeout_seconds,
+        deadline_seconds=request.deadline_seconds,
         retries=request.retries,
     )
     kind = _PUSHED if request.source == PUSH else request.source

@@ -30,4 +30,8 @@ def reason(exc: OSError) -> str:
         return f"{exc.strerror} (is `become: true` missing?)"
     if exc.errno == errno.EPERM:
         return f"{exc.strerror} (is it marked immutable, or protected by macOS?)"
+    if exc.errno == errno.ENOSPC:
+        return f"{exc.strerror} (are space or inodes used up, as `df` and `df -i` say?)"
+    if exc.errno == errno.EROFS:
+        return f"{exc.strerror} (is it mounted so, or has it become so by itself, after an error of the disk?)"
     return exc.strerror or str(exc)

@@ -25,8 +25,10 @@ BETWEEN_WORDS = b"\x1f"
 # As Host.run() has them, so that the answers are the same.
 _FOLDERS = (b"/usr/bin/", b"/bin/", b"/usr/sbin/", b"/sbin/")
 _ENVIRONMENT = {b"PATH": b"/usr/bin:/bin:/usr/sbin:/sbin", b"LC_ALL": b"C", b"LANG": b"C"}
-# A service manager that hangs must not hang the run: the kernel ends this program then.
+# A service manager that hangs must not hang the run.
 _ALARM_SECONDS = 20
+# For ending what hangs; then the kernel ends this program.
+_LAST_SECONDS = 5
 _LIMIT_BYTES = 4 * 1024 * 1024
 # A clock may be set back a little between two runs.
 _CLOCK_SECONDS = 60
@@ -61,8 +63,19 @@ class Live:
 
     def run(self, commands: t.Sequence[t.List[bytes]]) -> t.List[t.Tuple[int, bytes, bytes]]:
         """Exit status and both outputs of each; all run at once."""
-        running = [_start(argv) for argv in commands]
-        return [_finish(*one) for one in running]
+        running: t.List[t.Tuple[int, int, int]] = []
+        said = []
+        try:
+            for argv in commands:
+                running.append(_start(argv))
+            while running:
+                said.append(_finish(*running[0]))
+                del running[0]
+        finally:
+            # What hangs would be one more at each run.
+            for pid, _out, _err in running:
+                _end(pid)
+        return said
 
 
 def seal(salt: bytes, data: bytes) -> bytes:
@@ -124,7 +137,9 @@ def verify(text: bytes, wanted: bytes, version: bytes, now_seconds: float, max_a
     if heads[b"wanted"] != seal(heads[b"salt"], wanted):
         raise Different("what is wanted of the node is not what the receipt is about")
     age_seconds = now_seconds - int(heads[b"taken"])
-    if not -_CLOCK_SECONDS <= age_seconds < max_age_seconds:
+    if age_seconds < -_CLOCK_SECONDS:
+        raise Different(f"the receipt is from {-age_seconds / 3600:.1f} hours ahead, so the clock was set back")
+    if age_seconds >= max_age_seconds:
         raise Different(f"the receipt is {age_seconds / 3600:.1f} hours old, and counts for {max_age_seconds / 3600:.1f}")
     comparison = _Comparison(live, heads[b"salt"])
     for line in lines[5:-2]:
@@ -260,9 +275,15 @@ def report(path: bytes, asked: t.Tuple[bytes, bytes, float], now_seconds: float,
 
 def main(mark: str, wanted: str, version: str, max_age_seconds: float) -> None:
     """Print the mark and the report. mark: nobody else prints it, so that greetings of a shell are told apart."""
-    from _signal import alarm  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+    from _signal import SIG_DFL, SIGALRM, alarm, signal  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
     from time import time  # noqa: PLC0415
 
+    def overdue(_number: int, _frame: t.Any) -> None:
+        signal(SIGALRM, SIG_DFL)
+        alarm(_LAST_SECONDS)
+        raise Different(f"the node did not answer within {_ALARM_SECONDS} seconds")
+
+    signal(SIGALRM, overdue)
     alarm(_ALARM_SECONDS)
     folder = b"/var/db/metalfleet" if posix.uname().sysname == "Darwin" else b"/var/lib/metalfleet"
     told = report(folder + b"/receipt", (wanted.encode(), version.encode(), max_age_seconds), time(), Live())
@@ -293,9 +314,9 @@ def _start(argv: t.List[bytes]) -> t.Tuple[int, int, int]:
     for folder in [b""] if b"/" in argv[0] else _FOLDERS:
         try:
             # No module object is here, and importing subprocess takes as long as a whole interpreter. SIGPIPE and SIGXFSZ, which
-            # Python ignores, are as subprocess has them.
+            # Python ignores, are as subprocess has them. Its own group, so that what it starts is ended with it.
             pid = posix.posix_spawn(  # pylint: disable=ansible-bad-function
-                folder + argv[0], argv, environment, file_actions=ends, setsigdef=(13, 25)
+                folder + argv[0], argv, environment, file_actions=ends, setsigdef=(13, 25), setpgroup=0
             )
             break
         except FileNotFoundError:
@@ -314,6 +335,15 @@ def _finish(pid: int, out: int, err: int) -> t.Tuple[int, bytes, bytes]:
     status = posix.waitpid(pid, 0)[1]
     # As subprocess has it: the exit status, or the negative number of the signal.
     return (status >> 8) or -(status & 0x7F), stdout, stderr
+
+
+def _end(pid: int) -> None:
+    for act in (lambda: posix.killpg(pid, 9), lambda: posix.waitpid(pid, 0)):
+        try:
+            act()
+        except OSError:
+            # It has ended, and was waited for.
+            continue
 
 
 def _drain(descriptor: int, what: bytes) -> bytes:

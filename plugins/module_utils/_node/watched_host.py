@@ -24,7 +24,7 @@ _MOST_LINKS = 40
 # They change the host or say nothing about it. What any other method says is not in the receipt.
 _NO_LOOKS = frozenset(
     (
-        "system machine effective_uid process_id now monotonic pause make_folder lock"
+        "system machine effective_uid process_id now monotonic pause limited make_folder lock"
         " write remove rename create append place_file place_folder place_link restore"
     ).split()
 )

@@ -29,5 +29,9 @@ class CommandTimeoutError(HostError):
     """The program did not end within its time limit and was killed."""
 
 
+class OverdueError(HostError):
+    """What was begun did not end within its time limit."""
+
+
 class ServiceError(GpustackError):
     """The service manager refused, or the service did not reach the wanted state in time."""

@@ -37,6 +37,7 @@ OPTIONS: t.Dict[str, t.Dict[str, t.Any]] = {
     "ca_path": {"type": "path"},
     "use_proxy": {"type": "bool", "default": True},
     "timeout_seconds": {"type": "int", "default": 30},
+    "deadline_seconds": {"type": "int", "default": 1800},
     "retries": {"type": "int", "default": 4},
     "folder": {"type": "path"},
     # Of the controller: the type path would expand it on the node.
@@ -66,6 +67,7 @@ class Request:
     ca_path: t.Optional[str] = None
     use_proxy: bool = True
     timeout_seconds: int = 30
+    deadline_seconds: int = 1800
     retries: int = 4
     folder: str = ""
     archives: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -99,6 +101,7 @@ def parse_request(options: t.Mapping[str, t.Any]) -> Request:
         ca_path=options["ca_path"],
         use_proxy=options["use_proxy"],
         timeout_seconds=options["timeout_seconds"],
+        deadline_seconds=options["deadline_seconds"],
         retries=options["retries"],
         folder=options["folder"] or "",
         archives=_archives(options["archives"] or {}),
@@ -108,8 +111,9 @@ def parse_request(options: t.Mapping[str, t.Any]) -> Request:
 
 
 def _check(options: t.Mapping[str, t.Any]) -> None:
-    if options["timeout_seconds"] < 1:
-        raise BadInputError(f"timeout_seconds is {options['timeout_seconds']}, and it must be 1 or more")
+    for name in ("timeout_seconds", "deadline_seconds"):
+        if options[name] < 1:
+            raise BadInputError(f"{name} is {options[name]}, and it must be 1 or more")
     if options["retries"] < 0:
         raise BadInputError(f"retries is {options['retries']}, and it must be 0 or more")
     if options["url_password"] and not options["url_username"]:

@@ -44,6 +44,9 @@ _TICK_NS = 50_000_000
 # HFS+ and old file systems of Linux keep whole seconds, and FAT even ones.
 _COARSE_NS = 2 * _SECOND_NS
 
+# No run takes so long; what is this far ahead was not changed during it, but before the clock was set back.
+_AHEAD_NS = 3600 * _SECOND_NS
+
 # How long to wait, after a change, until nothing that it wrote is too young to be signed.
 RIPE_SECONDS = 0.1
 
@@ -63,9 +66,13 @@ def way_to_ask(argv: t.Sequence[str], signed: t.Container[str]) -> t.Optional[st
 
 
 def is_ripe(ctime_ns: int, looked_at_seconds: float) -> bool:
-    """Whether a file that is changed after it was looked at gets another ctime than it had: its clock has moved on since."""
+    """Whether a file that is changed after it was looked at gets another ctime than it had: its clock has moved on since.
+
+    Or back, and then it is not that time again for long.
+    """
     granularity_ns = _COARSE_NS if ctime_ns % _SECOND_NS == 0 else _TICK_NS
-    return ctime_ns + granularity_ns < looked_at_seconds * _SECOND_NS
+    looked_at_ns = looked_at_seconds * _SECOND_NS
+    return ctime_ns + granularity_ns < looked_at_ns or ctime_ns > looked_at_ns + _AHEAD_NS
 
 
 def seconds_of_trust(max_age_hours: float, host: str) -> float:

@@ -19,6 +19,8 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors
 GITHUB = "https://github.com"
 # Far above the largest build there is (CUDA, about 1 GiB); the bound of what is downloaded to make a lock.
 LARGEST_ARCHIVE_BYTES = 4 * 1024**3
+# Of an archive that is not what the lock says; the end of a sentence, or of its first half.
+TAMPERED = "somebody has tampered with it, or it was damaged; find out which before anything else"
 
 _FORMAT = 1
 _HOW = "write the lock with the playbook metalfleet.gpustack.lock"

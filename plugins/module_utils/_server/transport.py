@@ -20,6 +20,7 @@ import typing as t
 import urllib.error
 
 from ansible.module_utils.urls import Request, make_context
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import certificates
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.connection import Connection
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.errors import UnreachableError
@@ -210,5 +211,5 @@ def _check_whole(response: t.Any, have: int) -> None:
 
 def _tls_problem(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not accepted ({error.verify_message}); name the certificate of its CA in ca_path"
+        return certificates.refusal(error.verify_code, error.verify_message)
     return f"no TLS with the server ({words(error)}); check the port, and write http:// in server_url if it speaks no TLS there"

@@ -131,6 +131,22 @@ def test_calls_are_recorded(mac: Host) -> None:
     ]
 
 
+def test_calls_hang_as_they_are_told(mac: Host) -> None:
+    mac.put("/.sim/hang.json", '{"launchctl": ["bootout"], "sysctl": []}')
+    before = len(mac.lines("calls.jsonl"))
+    try:
+        mac.sh(
+            "launchctl bootout system/no.such >/dev/null 2>&1 & echo $! >/tmp/hung; sysctl hw.model >/dev/null 2>&1 & echo $! >>/tmp/hung"
+        )
+        until(lambda: len(mac.lines("calls.jsonl")) == before + 2)
+        assert mac.sh("launchctl print-disabled system").returncode == 0
+        assert mac.sh("kill -9 $(cat /tmp/hung)").returncode == 0
+    finally:
+        mac.sh("rm -f /.sim/hang.json /tmp/hung", check=True)
+    found = {(call["program"], call["argv"][0], call["rc"]) for call in mac.lines("calls.jsonl")[before:]}
+    assert found == {("launchctl", "bootout", None), ("sysctl", "hw.model", None), ("launchctl", "print-disabled", 0)}
+
+
 def test_orphans_are_reaped(mac: Host) -> None:
     mac.sh("(sleep 0.1 &) ; (sleep 0.1 &)", check=True)
     assert until(lambda: "Z" not in mac.out("ps -A -o stat=").split())

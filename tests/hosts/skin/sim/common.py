@@ -42,10 +42,20 @@ def append_line(name: str, record: t.Dict[str, t.Any]) -> None:
         file.write(line.encode())
 
 
+def hang(program: str, arguments: t.List[str]) -> None:
+    """/.sim/hang.json {"launchctl": ["bootout"], "sysctl": []}: calls with one of these words never end; of an empty list, none does."""
+    words = read_json("hang.json").get(program)
+    if words is not None and (not words or set(words).intersection(arguments)):
+        append_line("calls.jsonl", {"program": program, "argv": arguments, "rc": None, "uid": os.getuid()})
+        while True:
+            time.sleep(3600)
+
+
 def recorded(program: str, function: t.Callable[[t.List[str]], int]) -> t.Callable[[t.List[str]], int]:
     """Tests count calls on the host: a probe may ask system_profiler once, not three times."""
 
     def main(arguments: t.List[str]) -> int:
+        hang(program, arguments)
         code = 70
         try:
             code = function(arguments)

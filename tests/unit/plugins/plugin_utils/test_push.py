@@ -14,6 +14,7 @@ import typing as t
 
 import pytest
 from ansible.errors import AnsibleActionFail
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import TAMPERED
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils import push as module
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.push import Needed, archives_needed, find_archive, push, run_with_archives
 
@@ -101,7 +102,7 @@ def test_an_archive_of_another_content(tmp_path: pathlib.Path) -> None:
     path = place(tmp_path, other)
     sentence = (
         f"{path} on the controller is not the archive of llama-box v0.0.139 (darwin-arm64-metal) that the lock names: it has 10 bytes"
-        f" with the sha256 {hashlib.sha256(other).hexdigest()}, and not 10 with {NEEDED.sha256}; get it again"
+        f" with the sha256 {hashlib.sha256(other).hexdigest()}, and not 10 with {NEEDED.sha256}: {TAMPERED}"
     )
     with pytest.raises(AnsibleActionFail, match=f"^{re.escape(sentence)}"):
         find_archive(str(tmp_path), NEEDED)

@@ -147,8 +147,8 @@ def test_verifies_size_and_digest(path):
             verify_archive(Host(), wrong, path)
         assert str(caught.value) == (
             f"{path} is not the archive of llama-box v0.0.171 (dl-darwin-arm64-metal) that the lock names: it has {len(data)} bytes "
-            f"with the sha256 {sha256(data)}, and not {wrong.size_bytes} with {wrong.sha256}; find out who changed it before anything "
-            f"else, and if it is the lock that is wrong, {release.repair}"
+            f"with the sha256 {sha256(data)}, and not {wrong.size_bytes} with {wrong.sha256}: somebody has tampered with it, or it "
+            f"was damaged; find out which before anything else, and if it is the lock that is wrong, {release.repair}"
         )
 
 

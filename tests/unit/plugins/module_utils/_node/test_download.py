@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import socket
+import time
 import typing as t
 
 import pytest
@@ -154,8 +155,8 @@ def test_refuses_a_part_of_a_file_of_another_size(place):
     place.part.write_bytes(CONTENT[:1000])
     place.fail(Fault(headers={"Content-Range": f"bytes 1000-{SIZE - 1}/20000"}))
     assert place.refusal() == (
-        f"{place.url} has 20000 bytes there, and 10240 in the lock: it is another file; use the mirror that the lock was made from, "
-        "or find out who changed it"
+        f"{place.url} has 20000 bytes there, and 10240 in the lock, so nothing of it is taken: somebody has tampered with it, or it was "
+        "damaged; find out which before anything else, or use the mirror that the lock was made from"
     )
     assert not place.part.exists()
 
@@ -223,6 +224,19 @@ def test_tries_again_what_may_pass(place, status):
     assert place.host.pauses == [1.0]
 
 
+@pytest.mark.parametrize("headers", [{"Retry-After": "9"}, {"X-RateLimit-Remaining": "0"}])
+def test_comes_back_where_it_is_refused_for_now_only(place, headers):
+    place.fail(Fault(status=403, headers=headers))
+    place.get()
+    assert place.host.pauses == [float(headers.get("Retry-After", 1.0))]
+    place.part.unlink()
+    place.fail(Fault(status=403, headers=headers, always=True))
+    assert place.refusal() == (
+        f"{place.url} could not be downloaded: status 403, as too much was asked of this server lately, so wait, or use a mirror of your "
+        "own; check base_url and the proxy, or take the archive from a folder, for a node also by the source push"
+    )
+
+
 @pytest.mark.parametrize(("asked", "pause"), [("7", 7.0), ("900", 30.0), ("0", 1.0), ("tomorrow", 1.0)])
 def test_waits_as_long_as_it_is_asked_to(place, asked, pause):
     place.fail(Fault(status=503, headers={"Retry-After": asked}))
@@ -258,6 +272,23 @@ def test_ends_a_download_that_drips(place):
     assert message.startswith(f"{place.url} did not come within 0.5 seconds (")
     assert message.endswith("; run again to go on from there, or use a nearer mirror")
     assert 0 < place.part.stat().st_size < SIZE
+
+
+def test_ends_an_answer_that_drips_before_its_content_comes(place):
+    """Each byte of its headers comes in time, and all of them would take three minutes."""
+    place.fail(Fault(header_bytes_per_second=10, headers={"X-Long": "x" * 2000}, always=True))
+    start = time.monotonic()
+    message = place.refusal(options=dataclasses.replace(QUICK, deadline_seconds=0.5))
+    assert message.startswith(f"{place.url} did not come within 0.5 seconds (0 bytes did); ")
+    assert time.monotonic() - start < 10
+
+
+def test_ends_chunks_that_drip(place):
+    """http.client looks at no clock while it waits for the line that says how long a chunk is."""
+    place.fail(Fault(drip_chunk_line=True, always=True))
+    start = time.monotonic()
+    assert "did not come within 0.5 seconds" in place.refusal(options=dataclasses.replace(QUICK, deadline_seconds=0.5))
+    assert time.monotonic() - start < 10
 
 
 def test_ends_a_silence(place):
@@ -315,18 +346,21 @@ def test_does_not_insist_on_what_cannot_be_had(place, status):
 
 def test_never_takes_more_than_the_lock_says(place):
     place.fail(Fault(no_length=True))
-    assert place.refusal(size_bytes=SIZE - 1) == (f"{place.url} has more than {SIZE - 1} bytes there, so it is not the archive of the lock")
+    assert place.refusal(size_bytes=SIZE - 1) == (
+        f"{place.url} has more than {SIZE - 1} bytes there, so it is not the archive of the lock: somebody has tampered with it, or it was "
+        "damaged; find out which before anything else"
+    )
     assert not place.part.exists()
 
 
 def test_never_takes_more_than_any_archive_has(place, monkeypatch):
     monkeypatch.setattr(module, "LARGEST_ARCHIVE_BYTES", SIZE - 1)
     place.fail(Fault(no_length=True))
-    assert f"has more than {SIZE - 1} bytes there" in place.refusal(size_bytes=None)
+    assert place.refusal(size_bytes=None) == f"{place.url} has more than {SIZE - 1} bytes there, which no archive of llama-box has"
 
 
 def test_does_not_begin_with_a_file_of_another_size(place):
-    assert "has 10240 bytes there, and 10241 in the lock: it is another file" in place.refusal(size_bytes=SIZE + 1)
+    assert "has 10240 bytes there, and 10241 in the lock, so nothing of it is taken" in place.refusal(size_bytes=SIZE + 1)
     assert not place.part.exists()
 
 
@@ -479,6 +513,23 @@ def test_trusts_a_ca_of_its_own(tmp_path, certificates):
         assert place.host.pauses == []
         place.get(options=dataclasses.replace(QUICK, ca_path=str(certificates / "ca.pem")))
         assert place.part.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("days", "name", "says"),
+    [
+        (-1, "127.0.0.1", "certificate has expired); renew the server's certificate, or look at the clock of the host that asked"),
+        (30, "mirror.example", "'127.0.0.1'); use the name that the certificate is for, or correct the server's certificate"),
+    ],
+)
+def test_says_what_is_wrong_with_a_certificate(tmp_path, days, name, says):
+    bad = make_certificates(tmp_path / "bad", name, days)
+    with running(Mirror(folder_with_file(tmp_path), certificates=bad)) as mirror:
+        place = Place(mirror, PatientHost(), tmp_path / "box.part")
+        message = place.refusal(options=dataclasses.replace(QUICK, ca_path=str(bad / "ca.pem")))
+        assert message.startswith(f"{place.url}: the server's certificate is not accepted (")
+        assert message.endswith(says)
+        assert place.host.pauses == []
 
 
 def test_does_not_follow_from_https_to_http(tmp_path, certificates):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import EXPECTED, message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
     BadInputError,
     CommandMissingError,
@@ -33,3 +33,11 @@ DENIED = "where it is cannot be told, as /x cannot be read: Permission denied"
 def test_who_is_not_root_is_told_so_where_that_may_be_why(error: GpustackError, hint: str) -> None:
     assert message_of(error, MemoryHost(uid=501)) == f"{error}{hint}"  # type: ignore[arg-type]
     assert message_of(error, MemoryHost(uid=0)) == str(error)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("uid", [0, 501])
+def test_memory_that_is_used_up_is_said_in_a_sentence(uid: int) -> None:
+    said = "this host has no memory left for the run; free some, and run again, which goes on with what was begun"
+    with pytest.raises(EXPECTED) as caught:
+        bytearray(1 << 62)
+    assert message_of(caught.value, MemoryHost(uid=uid)) == said  # type: ignore[arg-type]

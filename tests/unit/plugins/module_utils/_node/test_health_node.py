@@ -157,6 +157,23 @@ def test_after_a_restart_everything_has_to_work_for_a_while(system: str, settle_
 
 
 @SYSTEMS
+@pytest.mark.parametrize("look_seconds", [0.05, 0.3, 2.0])
+def test_a_service_that_was_left_alone_is_not_worse_because_looking_takes_time(system: str, look_seconds: float) -> None:
+    """As after a restart that was refused, when nothing is waited for."""
+    host = node(system, RPC_SERVER)
+    before = look(host)
+    run = host.run
+
+    def slowly(argv: t.Sequence[str], timeout_seconds: float = 30.0) -> CommandResult:
+        host.clock += look_seconds
+        return run(argv, timeout_seconds)
+
+    host.run = slowly  # type: ignore[method-assign]
+    health, _waited = wait(host, before, timeout_seconds=0.0)
+    assert (health.running, health.rpc_servers) == (True, 1)
+
+
+@SYSTEMS
 def test_what_comes_late_is_waited_for(system: str) -> None:
     host = node(system, RPC_SERVER)
     host.http[80, "/healthz"] = 200

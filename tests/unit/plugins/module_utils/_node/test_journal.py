@@ -15,6 +15,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import j
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.journal import Journal, read_journal, read_previous
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import PendingRestart
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.steps import WriteFile
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.health import Health
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryHost
 
@@ -54,6 +55,13 @@ def test_what_is_noted_already_is_not_written_again() -> None:
     journal = journals.begin(host, NEW)  # type: ignore[arg-type]
     assert journals.note(host, journal, needs_restart=True, rolls_back=5) == NEW  # type: ignore[arg-type]
     assert host.writes == [PATH]
+
+
+def test_one_that_cannot_be_written_down_leaves_nothing() -> None:
+    host = MemoryHost(unreadable=[PATH])
+    with pytest.raises(HostError, match="cannot be written"):
+        journals.begin(host, NEW)  # type: ignore[arg-type]
+    assert host.names(FOLDER) == []
 
 
 def test_two_in_one_second_have_folders_of_their_own() -> None:

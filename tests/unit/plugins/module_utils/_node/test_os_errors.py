@@ -13,11 +13,14 @@ import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import as_host_error
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import CommandMissingError, HostError
 
+NO_SPACE = "No space left on device (are space or inodes used up, as `df` and `df -i` say?)"
+
 
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "x failed: No space left on device"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), f"x failed: {NO_SPACE}"),
+        (OSError(errno.EROFS, "no"), "x failed: no (is it mounted so, or has it become so by itself, after an error of the disk?)"),
         (OSError(errno.EACCES, "no"), "x failed: no (is `become: true` missing?)"),
         (OSError(errno.EPERM, "no"), "x failed: no (is it marked immutable, or protected by macOS?)"),
         (OSError("without a number"), "x failed: without a number"),

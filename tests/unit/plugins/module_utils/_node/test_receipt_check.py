@@ -108,7 +108,8 @@ def test_how_old_a_receipt_may_be(taken: float, max_age_seconds: float, counts: 
     if counts:
         assert verify(text, max_age_seconds=max_age_seconds)[0] == max(0, int(NOW - taken))
     else:
-        with pytest.raises(Different, match="hours old, and counts for"):
+        why = "hours ahead, so the clock was set back$" if taken > NOW else "hours old, and counts for"
+        with pytest.raises(Different, match=why):
             verify(text, max_age_seconds=max_age_seconds)
 
 
@@ -291,7 +292,7 @@ def test_a_report_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(receipt_check, "report", lambda *_arguments: b"ok 1 {\n}")
     # The machine is not asked, the alarm is that of this process.
-    monkeypatch.setitem(sys.modules, "_signal", types.SimpleNamespace(alarm=lambda _seconds: 0))
+    monkeypatch.setitem(sys.modules, "_signal", types.SimpleNamespace(SIG_DFL=0, SIGALRM=14, alarm=lambda _seconds: 0, signal=lambda *_: 0))
     monkeypatch.setattr(receipt_check, "posix", types.SimpleNamespace(uname=lambda: types.SimpleNamespace(sysname="Darwin"), write=write))
     receipt_check.main("mark", "w", "1", 5.0)
     assert b"".join(written) == b"\nmark ok 1 { }\n"
@@ -311,8 +312,51 @@ def test_it_imports_nothing_that_costs() -> None:
     assert set(ast.literal_eval(done.stdout)) <= {"__future__", "posix"}
 
 
-def test_a_hanging_machine_ends_the_program() -> None:
-    program = PROGRAM.read_text(encoding="utf-8").replace("_ALARM_SECONDS = 20", "_ALARM_SECONDS = 1")
-    program += "\nfrom time import sleep\nreport = lambda *_: sleep(30)\nmain('m', 'w', '1', 1.0)\n"
-    done = subprocess.run([sys.executable, "-I", "-S", "-"], input=program.encode(), check=False, capture_output=True, timeout=20)
+def hurried(more: str) -> subprocess.CompletedProcess[bytes]:
+    """The program with short time limits."""
+    program = (
+        PROGRAM.read_text(encoding="utf-8")
+        .replace("_ALARM_SECONDS = 20", "_ALARM_SECONDS = 1")
+        .replace("_LAST_SECONDS = 5", "_LAST_SECONDS = 1")
+    )
+    program += f"\n{more}\nmain('m', 'w', '1', 1.0)\n"
+    return subprocess.run([sys.executable, "-I", "-S", "-"], input=program.encode(), check=False, capture_output=True, timeout=20)
+
+
+def test_a_machine_that_hangs_in_spite_of_everything_ends_the_program() -> None:
+    waits = "from time import sleep\ndef report(*_):\n  try: sleep(30)\n  except Different: sleep(30)"
+    done = hurried(waits)
     assert (done.returncode, done.stdout) == (-14, b"")
+
+
+def test_a_command_that_hangs_is_said_and_ended(tmp_path: pathlib.Path) -> None:
+    """With what it started: a service manager that hangs would have a process more for each run."""
+    pids = tmp_path / "pids"
+    script = f"sleep 1000 & echo $$ $! > {pids}; wait"
+    ask = f"Live.status = lambda *_: Live().run([[b'true'], [b'/bin/sh', b'-c', {script.encode()!r}]])"
+    done = hurried(ask)
+    assert (done.returncode, done.stdout) == (0, b"\nm no the node did not answer within 1 seconds\n")
+    left = [int(pid) for pid in pids.read_text().split()]
+    assert len(left) == 2
+    deadline = time.monotonic() + 10
+    while any(is_alive(pid) for pid in left):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_commands_that_were_started_beside_one_that_is_gone_are_ended() -> None:
+    before = children()
+    with pytest.raises(Different, match="no-such-program is gone"):
+        Live().run([[b"sleep", b"1000"], [b"no-such-program"]])
+    assert children() == before
+
+
+def children() -> list[str]:
+    return pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()

@@ -94,7 +94,9 @@ def test_without_exchange_a_refused_second_step_brings_the_old_folder_back(place
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(HostError) as caught:
         put(place, "folder")
-    assert str(caught.value) == f"{place}/x cannot be written: No space left on device"
+    assert (
+        str(caught.value) == f"{place}/x cannot be written: No space left on device (are space or inodes used up, as `df` and `df -i` say?)"
+    )
     assert picture(place / "x", times=True) == before
     assert os.listdir(place) == ["x"]
 

@@ -60,6 +60,10 @@ def test_ways_to_ask(argv: str, way: str | None) -> None:
         (99 * SECOND + 950_000_000, False),
         (100 * SECOND + 1, False),
         (200 * SECOND + 1, False),
+        # The clock was set back.
+        (3700 * SECOND, False),
+        (3700 * SECOND + 1, True),
+        (31_000_000 * SECOND, True),
         # Whole seconds: of a clock with no better ones.
         (98 * SECOND, False),
         (97 * SECOND, True),
