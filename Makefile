@@ -29,7 +29,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 # drift of fast_path.
 SCENARIOS := server_062 server_071 real_package drift distributed sick mixed upgrade check_first ten_drifts airgap composition when_idle rollback default
 MORE_SCENARIOS := fast_path server_060 macs linux
-TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) cores unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
+TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) cores canaries-some privileges unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
 .PHONY: help
@@ -138,6 +138,16 @@ scenarios: setup ## Every Molecule scenario, those that make test leaves out amo
 .PHONY: cores
 cores: setup ## The playbook under every supported ansible-core that a Python of this machine can run.
 	@PYTHONPATH=tests/fleet:tests/mirror python3 tests/cores/cores.py
+
+.PHONY: canaries canaries-some privileges
+canaries: setup ## Secrets in every input, looked for in everything that every module, role and playbook writes anywhere.
+	@PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/canaries/canaries.py
+
+canaries-some: setup ## The part of it that make test runs.
+	@PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/canaries/canaries.py --some
+
+privileges: setup ## What needs root and what does not, with real ssh and sudo.
+	@PYTHONPATH=tests/fleet:tests/mirror python3 tests/privileges/privileges.py
 
 .PHONY: hosts-test
 hosts-test: setup ## The disposable hosts themselves, stand-ins compared with recordings.
