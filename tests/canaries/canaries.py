@@ -215,7 +215,7 @@ class Test:
     def run_all(self, some: bool) -> None:
         """Each playbook, each role by `site`, each module as a task; each in check mode and for real."""
         self.play("leak", str(self.inputs / "leak.yml"))
-        mirror = {
+        mirror: dict[str, t.Any] = {
             "llama_box_versions": [plays.RELEASE],
             "llama_box_platforms": list(plays.BUILDS),
             "llama_box_base_url": plays.MIRROR,
@@ -225,10 +225,10 @@ class Test:
         self.play("site_check", "metalfleet.gpustack.site", "--check")
         self.play("site", "metalfleet.gpustack.site")
         self.play("rollback", "metalfleet.gpustack.rollback")
-        self.play("modules_check", str(self.inputs / "modules.yml"), "--check")
         self.play("modules", str(self.inputs / "modules.yml"))
         if some:
             return
+        self.play("modules_check", str(self.inputs / "modules.yml"), "--check")
         self.play("lock_check", "metalfleet.gpustack.lock", "--check", **mirror, llama_box_url_password=plays.secret("url_password"))
         self.play(
             "lock_refused",
@@ -267,7 +267,7 @@ class Test:
         for result in results:
             seen[result["action"].rpartition(".")[2]].add((result["status"], result["check"]))
         for path in sorted((ROOT / "plugins/modules").glob("*.py")):
-            wanted = {(status, check) for status in ("ok", "failed") for check in (False, True)}
+            wanted = {(status, check) for status in ("ok", "failed") for check in ((False,) if some else (False, True))}
             if not seen[path.stem] >= wanted:
                 raise CanaryError(f"the module {path.stem} was not run in every way: only (status, check mode) {sorted(seen[path.stem])}")
         roles = {result["role"].rpartition(".")[2] for result in results}

@@ -17,6 +17,7 @@ import pathlib
 import shutil
 import stat
 import sys
+import typing as t
 
 USERS = {"asker": 601, "plain": 602, "other": 603}
 CLOSED = ("/etc/default/gpustack", "/Library/LaunchDaemons/ai.gpustack.plist", "/etc/systemd/system/gpustack.service.d/ours.conf")
@@ -59,4 +60,5 @@ def picture() -> None:
 
 
 if __name__ == "__main__":
-    {"users": users, "close": close, "picture": picture}[sys.argv[1]](*sys.argv[2:])
+    actions: dict[str, t.Callable[..., None]] = {"users": users, "close": close, "picture": picture}
+    actions[sys.argv[1]](*sys.argv[2:])
