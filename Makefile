@@ -29,7 +29,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 # are cured at once, and the unit tests have every drift of `drift` and `fast_path`.
 SCENARIOS := server_062 server_071 real_package distributed upgrade ten_drifts composition check_first sick mixed airgap when_idle rollback default
 MORE_SCENARIOS := fast_path drift server_060 real_package_linux macs linux
-TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) faults-some cores unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
+TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) faults-some canaries-some privileges cores unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
 .PHONY: help
@@ -141,7 +141,7 @@ cores: setup ## The playbook under every supported ansible-core that a Python of
 
 # Each target below it is a kind of fault of its own.
 .PHONY: faults faults-all faults-some
-faults: faults-all ## What runs do on hosts, and with mirrors, that have a fault: all of it (ONLY='mirror_*' for some).
+faults: faults-all canaries privileges ## What runs do on hosts, and with mirrors, that have a fault: all of it (ONLY='mirror_*' for some).
 
 FAULTS = PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/faults/faults.py
 
@@ -150,6 +150,16 @@ faults-all: setup
 
 faults-some: setup ## A quick part of make faults, for make test.
 	@$(FAULTS) --some --at-once 3
+
+.PHONY: canaries canaries-some privileges
+canaries: setup ## Secrets in every input, looked for in everything that every module, role and playbook writes anywhere.
+	@PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/canaries/canaries.py
+
+canaries-some: setup ## The part of it that make test runs.
+	@PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/canaries/canaries.py --some
+
+privileges: setup ## What needs root and what does not, with real ssh and sudo.
+	@PYTHONPATH=tests/fleet:tests/mirror python3 tests/privileges/privileges.py
 
 .PHONY: hosts-test
 hosts-test: setup ## The disposable hosts themselves, stand-ins compared with recordings.

@@ -201,7 +201,7 @@ ansible_facts:
           sample: []
 """
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._module import Module
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.probe import (
     DEFAULT_LOG_PATHS,
@@ -212,7 +212,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "log_paths": {"type": "list", "elements": "path", "default": list(DEFAULT_LOG_PATHS)},
             "gather_timeout_seconds": {"type": "float", "default": DEFAULT_TIMEOUT_SECONDS},

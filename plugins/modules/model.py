@@ -270,7 +270,7 @@ api_error:
     message: Model 'chat' already exists
 """
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._module import Module
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_wanted import MODEL_OPTIONS, read_wanted
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.connection import REQUIRED_TOGETHER
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.model_options import RUN_OPTIONS, outcome
@@ -279,7 +279,7 @@ ARGUMENT_SPEC = {**RUN_OPTIONS, **MODEL_OPTIONS}
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_together=REQUIRED_TOGETHER, supports_check_mode=True)
+    module = Module(argument_spec=ARGUMENT_SPEC, required_together=REQUIRED_TOGETHER, supports_check_mode=True)
     ended = outcome(module.params, lambda: [read_wanted(module.params)], False, module.check_mode, module.tmpdir, module._verbosity)
     for warning in ended.warnings:
         module.warn(warning)

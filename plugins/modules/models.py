@@ -274,7 +274,7 @@ api_error:
     message: Model 'chat' already exists
 """
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._module import Module
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.model_wanted import MODEL_OPTIONS, read_all
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.connection import REQUIRED_TOGETHER
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._server.model_options import RUN_OPTIONS, outcome
@@ -287,7 +287,7 @@ ARGUMENT_SPEC = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_together=REQUIRED_TOGETHER, supports_check_mode=True)
+    module = Module(argument_spec=ARGUMENT_SPEC, required_together=REQUIRED_TOGETHER, supports_check_mode=True)
     ended = outcome(
         module.params,
         lambda: read_all(module.params["models"]),

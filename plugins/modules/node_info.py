@@ -370,7 +370,7 @@ node:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._module import Module
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import NONE, find_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_boxes import list_llama_boxes
@@ -393,7 +393,7 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = Module(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     try:
         node = describe(Host(), module.params)
     except GpustackError as exc:

@@ -328,7 +328,7 @@ workers:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._module import Module
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import (
     fleet_nodes,
     mmap,
@@ -353,7 +353,7 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_together=connection.REQUIRED_TOGETHER, supports_check_mode=True)
+    module = Module(argument_spec=ARGUMENT_SPEC, required_together=connection.REQUIRED_TOGETHER, supports_check_mode=True)
     try:
         problem, result, warnings = look(module.params)
     except GpustackError as exc:

@@ -127,7 +127,7 @@ health:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._module import Module
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import EXPECTED, message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.governed import governed_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
@@ -143,7 +143,7 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = Module(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     host = Host()
     try:
         result, warnings = run(module.params, host, module.check_mode)

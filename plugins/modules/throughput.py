@@ -254,7 +254,7 @@ api_error:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._module import Module
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.proof import failing, sentence
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.proof_request import OPTIONS, read_request
@@ -266,7 +266,7 @@ ARGUMENT_SPEC = {**connection.OPTIONS, **OPTIONS}
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_together=connection.REQUIRED_TOGETHER, supports_check_mode=True)
+    module = Module(argument_spec=ARGUMENT_SPEC, required_together=connection.REQUIRED_TOGETHER, supports_check_mode=True)
     try:
         result, warning = run(module.params, module.check_mode)
     except GpustackError as exc:

@@ -152,7 +152,7 @@ applied:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._module import Module
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import EXPECTED, message_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import find_installation
@@ -167,7 +167,7 @@ _RESTART = ("restarted", "restart_pending", "restart_reasons", "health")
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
+    module = Module(argument_spec=OPTIONS, supports_check_mode=True)
     host = Host()
     try:
         result, warnings = run(module.params, host, module.check_mode)

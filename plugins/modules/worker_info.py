@@ -305,7 +305,7 @@ workers:
 import dataclasses
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._module import Module
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import fleet_nodes
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import GpustackError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.mmap_facts import WorkerFacts
@@ -332,7 +332,7 @@ _OF_A_NODE = ("name", "gpustack_version", "llama_box_version", "residency")
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_together=connection.REQUIRED_TOGETHER, supports_check_mode=True)
+    module = Module(argument_spec=ARGUMENT_SPEC, required_together=connection.REQUIRED_TOGETHER, supports_check_mode=True)
     try:
         result, warning = look(module.params)
     except GpustackError as exc:

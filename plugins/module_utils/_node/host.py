@@ -24,6 +24,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.http_sta
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import as_host_error
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.run_lock import hold
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.time_limit import limited
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import command_text
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
     CommandMissingError,
     CommandTimeoutError,
@@ -90,7 +91,7 @@ class Host:
             stdout, stderr = process.communicate(timeout=timeout_seconds)
         except subprocess.TimeoutExpired as exc:
             _kill_group(process)
-            raise CommandTimeoutError(f"{' '.join(argv)} did not end within {timeout_seconds:g} seconds and was killed") from exc
+            raise CommandTimeoutError(f"{command_text.shown(argv)} did not end within {timeout_seconds:g} seconds and was killed") from exc
         return CommandResult(
             process.returncode,
             stdout.decode("utf-8", "surrogateescape"),

@@ -18,6 +18,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.resource import Planned
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.steps import Act, RestorePath, Step, Undo, undo
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.tree_digest import tree_digest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import command_text
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.diffs import diff_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, HostError
 
@@ -58,7 +59,7 @@ class Previous:
             elif record.get("argv") and number not in self._undone:
                 argv = record["argv"]
                 steps += [self._command(record), _Note(number)]
-                changes.append({"resource": self.name, "where": argv[0], "action": "undone", "name": argv[-1].partition("=")[0]})
+                changes.append({"resource": self.name, "where": argv[0], "action": "undone", "name": command_text.subject(argv)})
         when = datetime.datetime.fromtimestamp(target.started, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
         reasons = (f"the node goes back to its state before {when}",) if target.needs_restart and steps else ()
         return Planned(

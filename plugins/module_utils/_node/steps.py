@@ -12,6 +12,7 @@ import dataclasses
 import posixpath
 import typing as t
 
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import command_text
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 
 if t.TYPE_CHECKING:
@@ -159,7 +160,9 @@ def undo(host: Host, record: Undo) -> None:
     elif "argv" in record:
         result = host.run(record["argv"], timeout_seconds=_COMMAND_SECONDS)
         if result.rc != 0:
-            raise HostError(f"{' '.join(record['argv'])} failed: {result.failure()}")
+            value = command_text.value(record["argv"])
+            said = result.failure().replace(value, "(not shown)") if value else result.failure()
+            raise HostError(f"{command_text.shown(record['argv'])} failed: {said}")
 
 
 def remove_made_folders(host: Host, record: Undo) -> None:

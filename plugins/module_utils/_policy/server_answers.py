@@ -12,12 +12,12 @@ import dataclasses
 import json
 import re
 import typing as t
-import urllib.parse
+
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.secret_forms import forms
 
 # As Ansible writes it.
 HIDDEN = "********"
 _LONGEST_MESSAGE = 500
-_UNESCAPED = json.JSONEncoder(ensure_ascii=False)
 
 # API keys (routes/api_keys.py), the tokens of sessions (security.py), what follows the scheme in a header, and the environment
 # of a model, in JSON or as Python prints it, also where it is cut off.
@@ -45,9 +45,9 @@ class Redactor:
     """Takes secrets out of texts that others wrote."""
 
     def __init__(self, secrets: t.Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets for form in _forms(secret)}
+        found = {form for secret in secrets for form in forms(secret)}
         # The longest first: one secret may be the beginning of another.
-        self._forms = sorted(forms, key=lambda form: (-len(form), form))
+        self._forms = sorted(found, key=lambda form: (-len(form), form))
 
     def clean(self, text: str) -> str:
         """The text without secrets."""
@@ -102,12 +102,3 @@ def _without_input(message: str) -> str:
 def _line(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
-
-
-def _forms(secret: str) -> t.Tuple[str, ...]:
-    """How a secret may stand in a text: as it is, in JSON, in Python's quotes, in a URL."""
-    if not secret:
-        return ()
-    escaped = (json.dumps(secret), _UNESCAPED.encode(secret), repr(secret))
-    in_query = urllib.parse.quote_plus(secret)
-    return (secret, *(form[1:-1] for form in escaped), urllib.parse.quote(secret), in_query, in_query.replace("+", "%20"))

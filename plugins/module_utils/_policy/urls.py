@@ -16,6 +16,9 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors
 
 # http.client refuses these anyway (CVE-2019-9740), and a line feed would make two lines of one in a log.
 _UNSAFE = re.compile(r"[^\x21-\x7e]")
+# Up to the last @, as a password may have more of them, and slashes that nobody has encoded.
+_USER = re.compile(r"(?<=://).+@", re.DOTALL)
+_QUERY = re.compile(r"(?<=\?).+", re.DOTALL)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -55,7 +58,17 @@ def shown(url: str) -> str:
         parts = urllib.parse.urlsplit(url)
     except ValueError:
         return "a malformed URL"
+    if ":" in parts.netloc.rpartition("]")[2] and "@" not in parts.netloc and "@" in url:
+        # The slash, question mark or hash of a password that was not encoded ends the host, so that the rest of it seems to be a path.
+        return "a malformed URL"
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def secrets_in(text: str) -> t.Tuple[str, ...]:
+    """What of a text must not be shown if it is a URL: user and password, and the query."""
+    if "://" not in text:
+        return ()
+    return tuple(found.group() for pattern in (_USER, _QUERY) for found in [pattern.search(text)] if found is not None)
 
 
 def origin(url: str) -> t.Tuple[str, str, t.Optional[int]]:

@@ -384,7 +384,7 @@ class Exit(Exception):
 
 
 class FakeModule:
-    """AnsibleModule, as far as main() knows it."""
+    """Module, as far as main() knows it."""
 
     def __init__(self, params: dict[str, t.Any], tmpdir: str) -> None:
         self.params = params
@@ -406,7 +406,7 @@ def run_main(monkeypatch, controller: Controller, **options: t.Any) -> tuple[tup
     params = {**DEFAULTS, "base_url": controller.mirror.base_url, "versions": [NEW], "platforms": [LINUX], **options}
     fake = FakeModule(params, str(controller.folder))
     arguments: dict[str, t.Any] = {}
-    monkeypatch.setattr(module, "AnsibleModule", lambda **given: arguments.update(given) or fake)
+    monkeypatch.setattr(module, "Module", lambda **given: arguments.update(given) or fake)
     with pytest.raises(Exit) as caught:
         module.main()
     assert arguments["supports_check_mode"] is True

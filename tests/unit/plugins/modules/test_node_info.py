@@ -287,7 +287,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch) -> t.Callable[[MemoryHost], tuple[
 
         monkeypatch.setattr(Module, "exit_json", end("exit"))
         monkeypatch.setattr(Module, "fail_json", end("fail"))
-        monkeypatch.setattr(node_info, "AnsibleModule", Module)
+        monkeypatch.setattr(node_info, "Module", Module)
         monkeypatch.setattr(node_info, "Host", lambda: host)
         with pytest.raises(Ended):
             node_info.main()

@@ -137,6 +137,19 @@ def test_what_was_done_to_what_is_no_file_is_undone(run: Run) -> None:
     assert ("/usr/sbin/sysctl", fake_kernel.LIMIT) in undone
 
 
+@ALL_KINDS
+def test_the_value_of_a_variable_of_the_service_manager_is_not_shown(run: Run, kind: str) -> None:
+    host = KINDS[kind]()
+    variables = host.manager if isinstance(host, NodeLinux) else host.domain
+    variables[RESIDENCY] = "s3cret"
+    bring(host, environment={})
+    assert RESIDENCY not in variables
+    result = run(host)
+    assert variables[RESIDENCY] == "s3cret"
+    assert RESIDENCY in [change["name"] for change in result["changes"]]
+    assert "s3cret" not in str(result)
+
+
 def test_a_run_that_needed_no_restart_is_taken_back_without_one(run: Run) -> None:
     host = NodeMac()
     bring(host, wired_limit={})

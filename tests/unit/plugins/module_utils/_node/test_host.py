@@ -75,6 +75,11 @@ def test_a_file_that_is_no_program(tmp_path: pathlib.Path) -> None:
         HOST.run([f"{tmp_path}/x"])
 
 
+def test_a_time_limit_does_not_show_the_value_of_a_variable() -> None:
+    with pytest.raises(CommandTimeoutError, match=r"^/bin/sh -c sleep 60 setenv NAME \(not shown\) did not end within 0.1 seconds"):
+        HOST.run(["/bin/sh", "-c", "sleep 60", "setenv", "NAME", "s3cret"], timeout_seconds=0.1)
+
+
 def test_a_time_limit_ends_the_command_and_what_it_started(tmp_path: pathlib.Path) -> None:
     started = time.monotonic()
     with pytest.raises(CommandTimeoutError) as caught:

@@ -202,3 +202,12 @@ def test_a_command_that_cannot_undo_says_so(reply: t.Any, text: str) -> None:
     with pytest.raises(HostError) as caught:
         undo(host, {"argv": ["undo", "it"]})
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("argv", [["launchctl", "setenv", "NAME", "s3cret"], ["systemctl", "--no-pager", "set-environment", "NAME=s3cret"]])
+def test_a_command_that_cannot_undo_does_not_show_the_value(argv: list[str]) -> None:
+    host = MemoryHost(commands={tuple(argv): CommandResult(1, "", "NAME=s3cret: no room")})
+    with pytest.raises(HostError) as caught:
+        undo(host, {"argv": argv})
+    assert str(caught.value).endswith("(not shown) failed: rc 1: NAME=(not shown): no room")
+    assert "s3cret" not in str(caught.value)

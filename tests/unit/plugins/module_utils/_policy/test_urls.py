@@ -72,6 +72,12 @@ def test_refuses_a_base_url_below_which_nothing_can_be(text, message):
         ("https://user:secret@host/a", "https://host/a"),
         ("https://user:p@ss@host:1/a", "https://host:1/a"),
         ("http://[::1/secret", "a malformed URL"),
+        # What comes after the slash of a password would be taken for the path.
+        ("https://user:sec/ret@host/a", "a malformed URL"),
+        ("https://user:12#ret@host/a", "a malformed URL"),
+        ("https://host/@scope/a.zip", "https://host/@scope/a.zip"),
+        ("https://[::1]/@scope/a.zip", "https://[::1]/@scope/a.zip"),
+        ("https://user:secret@host/@scope", "https://host/@scope"),
     ],
 )
 def test_shows_no_secret(url, text):
@@ -90,3 +96,18 @@ def test_shows_no_secret(url, text):
 )
 def test_tells_servers_apart(url, origin):
     assert urls.origin(url) == origin
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        ("", ()),
+        ("plain text with an a@b and a question?", ()),
+        ("https://host/a", ()),
+        ("https://user:secret@host/a", ("user:secret@",)),
+        ("https://token@host:1/a?sig=x&y#z", ("token@", "sig=x&y#z")),
+        ("https://user:p@s/s\n@host/", ("user:p@s/s\n@",)),
+    ],
+)
+def test_what_of_a_url_is_secret(text, secrets):
+    assert urls.secrets_in(text) == secrets
