@@ -141,12 +141,12 @@ cores: setup ## The playbook under every supported ansible-core that a Python of
 
 # Each target below it is a kind of fault of its own.
 .PHONY: faults faults-all faults-some
-faults: faults-all canaries privileges ## What runs do on hosts, and with mirrors, that have a fault: all of it (ONLY='mirror_*' for some).
+faults: faults-all canaries privileges ## What runs do on hosts, and with mirrors, that have a fault: all of it (ONLY='mirror_*' for some, NODES=100 in a fleet).
 
 FAULTS = PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/faults/faults.py
 
 faults-all: setup
-	@$(FAULTS) --only '$(or $(ONLY),*)'
+	@$(FAULTS) --only '$(or $(ONLY),*)' --nodes $(or $(NODES),100)
 
 faults-some: setup ## A quick part of make faults, for make test.
 	@$(FAULTS) --some --at-once 3

@@ -12,8 +12,11 @@ import typing as t
 
 from faulty_node import FaultyNode, Look, Run
 
-# A run that finds a fault at once may take so long on a busy machine, the start of Python included.
-SOON_SECONDS = 40.0
+# A run that waits for nothing may take so long on a machine that is busy with other tests; one that waits for a time limit of the
+# service or of a download takes longer.
+SOON_SECONDS = 120.0
+
+NO_OPTIONS: t.Mapping[str, t.Any] = {}
 
 Act = t.Callable[[FaultyNode], None]
 Story = t.Callable[[FaultyNode], None]
@@ -52,7 +55,7 @@ def refused(
     prepare: Act = nothing,
     after: Act = nothing,
     is_down: bool = False,
-    **options: t.Any,
+    options: t.Mapping[str, t.Any] = NO_OPTIONS,
 ) -> Story:
     """A fault with which a run has to fail and to leave the node as it was, and without which the next one succeeds.
 
@@ -80,7 +83,9 @@ def refused(
     return story
 
 
-def borne(plant: Act, heal: Act, *, limit_seconds: float = SOON_SECONDS, prepare: Act = nothing, **options: t.Any) -> Story:
+def borne(
+    plant: Act, heal: Act, *, limit_seconds: float = SOON_SECONDS, prepare: Act = nothing, options: t.Mapping[str, t.Any] = NO_OPTIONS
+) -> Story:
     """A fault with which a run has to succeed all the same."""
 
     def story(node: FaultyNode) -> None:

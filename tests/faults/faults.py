@@ -3,13 +3,14 @@
 
 """`make faults`: what a run does on hosts, and with mirrors, that have a fault. See README.md in this folder.
 
-faults.py [--some] [--only PATTERN,...] [--at-once N] [--list]
+faults.py [--some] [--only PATTERN,...] [--at-once N] [--nodes N] [--list]
 """
 
 from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import fnmatch
 import itertools
@@ -59,12 +60,12 @@ def play(fault: Fault, number: int, session: str, layer: pathlib.Path) -> Outcom
     return _judged(fault.name, story)
 
 
-def play_fleet(fault: fleet_faults.FleetFault, layer: pathlib.Path) -> Outcome:
+def play_fleet(fault: fleet_faults.FleetFault, layer: pathlib.Path, size: int) -> Outcome:
     """One fault of a fleet, in a session of its own."""
 
     def story() -> None:
         with Fleet("faulty-fleet") as fleet:
-            fault.story(fleet, layer)
+            fault.story(fleet, layer, size)
 
     return _judged(fault.name, story)
 
@@ -92,6 +93,7 @@ def main() -> int:
     parser.add_argument("--some", action="store_true", help="the quick subset that make test runs")
     parser.add_argument("--only", default="*", help="names that match one of these patterns, with commas between them")
     parser.add_argument("--at-once", type=int, default=4, help="how many hosts")
+    parser.add_argument("--nodes", type=int, default=100, help="how many a large fleet has")
     parser.add_argument("--list", action="store_true", help="only print their names")
     arguments = parser.parse_args()
     faults = [fault for fault in FAULTS if is_chosen(fault, arguments)]
@@ -101,13 +103,15 @@ def main() -> int:
         return 0
     start = time.monotonic()
     failed = 0
-    with Fleet("faults") as fleet, concurrent.futures.ThreadPoolExecutor(arguments.at_once) as pool:
+    with Fleet("faults") as fleet, concurrent.futures.ThreadPoolExecutor(arguments.at_once) as pool, contextlib.ExitStack() as stack:
         layer = make_layer(fleet.folder)
         clock_faults.make_library(layer)
         hosts("run", fleet.session, "--", "ip", "address", "add", f"{mirrors.OTHER}/16", "dev", "fleet0")
         playing = [pool.submit(play, fault, number, fleet.session, layer) for number, fault in enumerate(faults)]
+        # Who is told to stop in the middle does not begin with those that wait.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         outcomes = (done.result() for done in concurrent.futures.as_completed(playing))
-        for outcome in itertools.chain(outcomes, (play_fleet(fault, layer) for fault in fleets)):
+        for outcome in itertools.chain(outcomes, (play_fleet(fault, layer, arguments.nodes) for fault in fleets)):
             failed += bool(outcome.problem)
             print(f"{'failed' if outcome.problem else 'passed':7}{outcome.name:42}{outcome.seconds:6.1f} s", flush=True)
             if outcome.problem:

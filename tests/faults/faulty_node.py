@@ -21,7 +21,11 @@ from fleet import HOSTS, ROOT, hosts
 
 RELEASE = "v0.0.139"
 BUILDS = {"mac": "darwin-arm64-metal", "linux": {"x86_64": "linux-amd64-avx2", "aarch64": "linux-arm64-neon"}[os.uname().machine]}
-VENV = {"mac": "/Users/admin/.local/pipx/venvs/gpustack", "linux": "/root/.local/pipx/venvs/gpustack"}
+VENV = {
+    "mac": "/Users/admin/.local/pipx/venvs/gpustack",
+    "desktop": "/Applications/GPUStack.app/Contents/Resources/venv",
+    "linux": "/root/.local/pipx/venvs/gpustack",
+}
 LLAMA_BOX = "lib/python3.11/site-packages/gpustack/third_party/bin/llama-box"
 STATE = {"mac": "/var/db/metalfleet", "linux": "/var/lib/metalfleet"}
 INSTALLS = {
@@ -117,7 +121,7 @@ class FaultyNode:
     @property
     def llama_box(self) -> str:
         """The folder of the builtin llama-box."""
-        return f"{VENV[self.kind]}/{LLAMA_BOX}"
+        return f"{VENV['desktop' if 'desktop' in self.installs else self.kind]}/{LLAMA_BOX}"
 
     def sh(self, script: str, stdin: bytes = b"", check: bool = True) -> str:
         """Standard output of a shell command there, as root."""

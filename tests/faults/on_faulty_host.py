@@ -37,8 +37,8 @@ OURS = "HF_ENDPOINT"
 FILLER = ".filler"
 MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
 MIB = 1 << 20
-# What a run that has ended must not have left anywhere.
-_TEMPORARY = re.compile(r"\..*\.metalfleet$|\.unpacking$|\.part$|ansible_.*_payload")
+# What a run that has ended must not have left anywhere. Not what Ansible's own wrapper leaves in /tmp when its connection is cut.
+_TEMPORARY = re.compile(r"\..*\.metalfleet$|\.unpacking$|\.part$")
 _PLACES = ("/etc", "/Library", "/Applications", "/Users", "/root", "/var/lib", "/var/db", "/var/root", "/tmp")
 
 

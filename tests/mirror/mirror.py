@@ -16,6 +16,7 @@ import pathlib
 import re
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import typing as t
@@ -56,6 +57,13 @@ class Seen:
     proxied: bool = False
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: t.Any, client_address: t.Any) -> None:
+        # A client that does not accept the certificate says so, and is right.
+        if not isinstance(sys.exc_info()[1], (ssl.SSLError, ConnectionError)):
+            super().handle_error(request, client_address)
+
+
 class Mirror:
     """A server for one folder. Faults are by path; "*" is for every path that has none of its own."""
 
@@ -82,7 +90,7 @@ class Mirror:
         self._controlled = ""
         self._log = log
         self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer((host, port), _handler(self))
+        self._server = _Server((host, port), _handler(self))
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self.base_url = f"{'https' if certificates else 'http'}://{host}:{self.port}"

@@ -112,6 +112,10 @@ class MemoryHost:
     def pause(self, seconds: float) -> None:
         self.clock += seconds
 
+    def limited(self, seconds: float) -> t.ContextManager[None]:
+        del seconds
+        return contextlib.nullcontext()
+
     def resolve(self, path: str) -> str:
         for _hop in range(40):
             file = self.files.get(path)

@@ -226,9 +226,10 @@ class _Download:
         if exc.code in (404, 410):
             advice = "check the version, the platform and the base URL"
             return NotThereError(f"{self._shown} does not exist (status {exc.code})", advice)
-        later = http_answers.why_later(exc.code, exc.headers)
+        headers = dict(exc.headers.items())
+        later = http_answers.why_later(exc.code, headers)
         if later:
-            return _InterruptedError(later, http_answers.asked_pause_seconds(exc.headers))
+            return _InterruptedError(later, http_answers.asked_pause_seconds(headers))
         if exc.code in (401, 403):
             advice = "check the user, the password or the token" if self._options.authorization() else "give url_username or url_token"
             return HostError(f"{self._shown} is refused (status {exc.code}); {advice}")

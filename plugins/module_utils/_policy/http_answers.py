@@ -25,10 +25,15 @@ def why_later(status: int, headers: t.Mapping[str, str]) -> str:
 
 def asked_pause_seconds(headers: t.Mapping[str, str]) -> float:
     """How long the server asks us to wait, within reason; 0 where it does not say."""
-    asked = headers.get("Retry-After", "")
+    asked = _header(headers, "retry-after")
     return min(float(asked), LONGEST_PAUSE_SECONDS) if asked.isdecimal() else 0.0
 
 
 def _is_limit(headers: t.Mapping[str, str]) -> bool:
     """GitHub says 403 as well as 429 of its limits, and one of these with it (docs.github.com, "Rate limits for the REST API")."""
-    return "Retry-After" in headers or headers.get("X-RateLimit-Remaining") == "0"
+    return bool(_header(headers, "retry-after")) or _header(headers, "x-ratelimit-remaining") == "0"
+
+
+def _header(headers: t.Mapping[str, str], wanted: str) -> str:
+    """In whatever case a server writes its name."""
+    return next((value for name, value in headers.items() if name.lower() == wanted), "")

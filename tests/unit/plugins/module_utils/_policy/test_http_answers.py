@@ -17,6 +17,8 @@ LIMIT = "status {}, as too much was asked of this server lately, so wait, or use
         (403, {"X-RateLimit-Remaining": "12"}, ""),
         (403, {"X-RateLimit-Remaining": "0"}, LIMIT.format(403)),
         (403, {"Retry-After": "60"}, LIMIT.format(403)),
+        (403, {"Server": "0", "x-ratelimit-remaining": "0"}, LIMIT.format(403)),
+        (403, {"retry-after": "60"}, LIMIT.format(403)),
         (429, {}, LIMIT.format(429)),
         (404, {"Retry-After": "60"}, ""),
         (401, {"X-RateLimit-Remaining": "0"}, ""),
@@ -33,7 +35,13 @@ def test_what_may_pass(status, headers, why):
 
 @pytest.mark.parametrize(
     ("headers", "seconds"),
-    [({}, 0.0), ({"Retry-After": "7"}, 7.0), ({"Retry-After": "31"}, 30.0), ({"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}, 0.0)],
+    [
+        ({}, 0.0),
+        ({"Retry-After": "7"}, 7.0),
+        ({"retry-after": "8"}, 8.0),
+        ({"Retry-After": "31"}, 30.0),
+        ({"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}, 0.0),
+    ],
 )
 def test_how_long_to_wait(headers, seconds):
     assert asked_pause_seconds(headers) == seconds
