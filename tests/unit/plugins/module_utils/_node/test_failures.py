@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import message_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import reason
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
     BadInputError,
     CommandMissingError,
@@ -33,3 +36,9 @@ DENIED = "where it is cannot be told, as /x cannot be read: Permission denied"
 def test_who_is_not_root_is_told_so_where_that_may_be_why(error: GpustackError, hint: str) -> None:
     assert message_of(error, MemoryHost(uid=501)) == f"{error}{hint}"  # type: ignore[arg-type]
     assert message_of(error, MemoryHost(uid=0)) == str(error)  # type: ignore[arg-type]
+
+
+def test_who_is_not_root_is_told_so_once() -> None:
+    denied = OSError(errno.EACCES, "Permission denied")
+    error = HostError(f"/x cannot be written: {reason(denied)}")
+    assert message_of(error, MemoryHost(uid=501)).count("become") == 1

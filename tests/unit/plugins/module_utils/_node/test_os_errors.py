@@ -18,7 +18,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors
     ("error", "text"),
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "x failed: No space left on device"),
-        (OSError(errno.EACCES, "no"), "x failed: no (is `become: true` missing?)"),
+        (OSError(errno.EACCES, "no"), "x failed: no"),
         (OSError(errno.EPERM, "no"), "x failed: no (is it marked immutable, or protected by macOS?)"),
         (OSError("without a number"), "x failed: without a number"),
     ],
