@@ -286,11 +286,13 @@ class Test:
             label, what, rest = (*piece.where.split(":", 2), "")[:3]
             if what == "argv":
                 programs[label].add(rest.split(" ")[0])
-            for who, form in self.aviary.find(piece.data) | self.aviary.find(piece.where.encode()):
+            for who, form in self.aviary.find(piece.data):
                 if who == CONTROL:
                     controls |= {name for name, where in CONTROLS.items() if re.fullmatch(where, piece.where)}
                     continue
-                allowed: list[Place] = [place for place in ALLOWED if form != "sha256" and place.allows(piece.where, who)]
+                allowed: list[Place] = [
+                    place for place in ALLOWED if form != "sha256" and place.allows(piece.where, who, piece.open_to_others)
+                ]
                 used |= {place.where for place in allowed}
                 if not allowed:
                     leaks[f"{who} ({form}) in {re.sub(r'zCanary[a-zA-Z0-9]*', '(a canary)', piece.where)}"] += 1

@@ -42,6 +42,17 @@ def words(pid: int, name: str) -> list[str]:
     return [word.decode("utf-8", "surrogateescape") for word in content.split(b"\0")[:-1]]
 
 
+def label_of(pid: int, labels: dict[int, str]) -> str:
+    """That of the process, or of its parent, where a child is heard of before the fork that made it."""
+    if pid not in labels:
+        try:
+            status = pathlib.Path("/proc", str(pid), "status").read_text()
+        except OSError:
+            return "?"
+        labels[pid] = labels.get(int(status.partition("\nPPid:")[2].split()[0]), "?")
+    return labels[pid]
+
+
 def watch(output: t.TextIO, labels: dict[int, str]) -> None:
     """Until nothing is left to watch, or SIGTERM comes."""
     while True:
@@ -56,9 +67,9 @@ def watch(output: t.TextIO, labels: dict[int, str]) -> None:
         if event in (_FORK, _VFORK, _CLONE):
             child = ctypes.c_ulong()
             if ptrace(_GETEVENTMSG, pid, ctypes.pointer(child)):
-                labels[child.value] = labels.get(pid, "?")
+                labels[child.value] = label_of(pid, labels)
         elif event == _EXEC:
-            said = {"label": labels.get(pid, "?"), "argv": words(pid, "cmdline"), "environ": words(pid, "environ")}
+            said = {"label": label_of(pid, labels), "argv": words(pid, "cmdline"), "environ": words(pid, "environ")}
             output.write(json.dumps(said) + "\n")
         stopped = event == _STOP and number in (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
         # A signal of its own is handed on; what stopped it for us is not.
@@ -70,6 +81,8 @@ def main() -> None:
     path, *roots = sys.argv[1:]
     # Not to outlive who started it.
     _LIBC.prctl(1, signal.SIGTERM, 0, 0, 0)
+    # What is watched waits for us at every fork, so we must not wait for others.
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     labels = {int(pid): label for label, pid in (root.split("=") for root in roots)}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with open(path, "w") as output:

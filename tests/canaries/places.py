@@ -11,15 +11,19 @@ import re
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """where: of a host's or the controller's places, as canaries.py names them. who: names of canaries. only_whole: no use without it."""
+    """where: of a host's or the controller's places, as watch.py names them. who: names of canaries. closed: it is a file that nobody but
+    its owner may ever be able to read; others are as they were found, or in a folder that is closed.
+    """
 
     where: str
     who: str
     reason: str
+    closed: bool = False
 
-    def allows(self, where: str, who: str) -> bool:
+    def allows(self, where: str, who: str, open_to_others: bool = False) -> bool:
         """Whether a canary may be there."""
-        return re.fullmatch(self.where, where) is not None and re.fullmatch(self.who, who) is not None
+        known = re.fullmatch(self.where, where) is not None and re.fullmatch(self.who, who) is not None
+        return known and not (self.closed and open_to_others)
 
 
 # Of a file that is replaced: the new one beside it, until it is renamed.
@@ -48,6 +52,7 @@ ALLOWED = (
         rf"{_STATE}/\.?(journal|previous)\.json{_NEW}",
         "residency",
         "the command that gives GGML_METAL_NO_RESIDENCY its value again; root only, 0600",
+        closed=True,
     ),
     Place(
         r"(mac|linux):argv:.*(launchctl|systemctl).*", "residency", "neither has another way to set a variable; its presence is what counts"
@@ -58,6 +63,7 @@ ALLOWED = (
         r"(mac|linux):file:.*/ansible-tmp-[^/]+/AnsiballZ_\w+\.py",
         rf"url_\w+|misspelled|{_OF_FILE}",
         "Ansible's own: without pipelining a module's options reach the node in a file, 0600 in a folder 0700, which is removed",
+        closed=True,
     ),
     Place(
         r"controller:file:(tmp|home)/.*(ansible-local-|ansible-tmp-)[^/]+/.*",

@@ -88,7 +88,6 @@ class Watch:
             host, _colon, top = said["label"].partition(":")
             path = said["path"].removesuffix(" (deleted)")
             where = f"{host}:file:{path.lstrip('/') if host == 'controller' else top + path}"
-            # The name counts, too.
             yield Piece(where, path.encode() + b"\0" + (self._folder / said["copy"]).read_bytes(), bool(said["mode"] & 0o077))
 
     def left(self) -> t.Iterator[Piece]:
@@ -112,7 +111,8 @@ def _files(folder: pathlib.Path, begin: str, since: float) -> t.Iterator[Piece]:
                     data = file.read(_MOST_BYTES)
             except OSError:
                 continue
-            yield Piece(f"{begin}{path.relative_to(folder)}", data, bool(status.st_mode & 0o077))
+            # The name counts, too.
+            yield Piece(f"{begin}{path.relative_to(folder)}", name.encode() + b"\0" + data)
 
 
 def _sshd(group: pathlib.Path) -> int:

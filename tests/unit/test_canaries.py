@@ -70,3 +70,9 @@ def test_places_allow_no_more_than_they_say() -> None:
         assert place.reason
         for where in ("controller:file:out/site.stdout", "controller:file:out/ansible.log", "linux:journal", "mac:file:/tmp/x"):
             assert not place.allows(where, "secret"), place
+
+
+def test_a_file_that_must_be_closed_is_no_place_if_it_is_open() -> None:
+    closed = [place for place in ALLOWED if place.closed]
+    journal = "linux:file:/var/lib/metalfleet/journal.json"
+    assert [place.allows(journal, "residency", open_to_others) for place in closed for open_to_others in (False, True)].count(True) == 1

@@ -26,8 +26,6 @@ def as_host_error(failure: str) -> t.Iterator[None]:
 
 def reason(exc: OSError) -> str:
     """Why a change was refused, with what is most often behind it."""
-    if exc.errno == errno.EACCES:
-        return f"{exc.strerror} (is `become: true` missing?)"
     if exc.errno == errno.EPERM:
         return f"{exc.strerror} (is it marked immutable, or protected by macOS?)"
     if exc.errno == errno.ENOSPC:

@@ -262,7 +262,7 @@ def test_what_a_dead_process_left_is_removed_and_not_followed(file: pathlib.Path
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (errno.EACCES, "Permission denied (is `become: true` missing?)"),
+        (errno.EACCES, "Permission denied"),
         (errno.EPERM, "Operation not permitted (is it marked immutable, or protected by macOS?)"),
         (errno.ENOSPC, "No space left on device"),
         (errno.EROFS, "Read-only file system"),

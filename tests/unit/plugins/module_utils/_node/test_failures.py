@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.failures import EXPECTED, message_of
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import reason
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
     BadInputError,
     CommandMissingError,
@@ -41,3 +44,9 @@ def test_memory_that_is_used_up_is_said_in_a_sentence(uid: int) -> None:
     with pytest.raises(EXPECTED) as caught:
         bytearray(1 << 62)
     assert message_of(caught.value, MemoryHost(uid=uid)) == said  # type: ignore[arg-type]
+
+
+def test_who_is_not_root_is_told_so_once() -> None:
+    denied = OSError(errno.EACCES, "Permission denied")
+    error = HostError(f"/x cannot be written: {reason(denied)}")
+    assert message_of(error, MemoryHost(uid=501)).count("become") == 1

@@ -146,7 +146,7 @@ def test_no_folder_to_place_it_in(place: pathlib.Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (errno.EACCES, "Permission denied (is `become: true` missing?)"),
+        (errno.EACCES, "Permission denied"),
         (errno.EPERM, "Operation not permitted (is it marked immutable, or protected by macOS?)"),
         (errno.ENOSPC, "No space left on device"),
     ],

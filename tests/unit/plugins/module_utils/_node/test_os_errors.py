@@ -21,7 +21,7 @@ NO_SPACE = "No space left on device (are space or inodes used up, as `df` and `d
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), f"x failed: {NO_SPACE}"),
         (OSError(errno.EROFS, "no"), "x failed: no (is it mounted so, or has it become so by itself, after an error of the disk?)"),
-        (OSError(errno.EACCES, "no"), "x failed: no (is `become: true` missing?)"),
+        (OSError(errno.EACCES, "no"), "x failed: no"),
         (OSError(errno.EPERM, "no"), "x failed: no (is it marked immutable, or protected by macOS?)"),
         (OSError("without a number"), "x failed: without a number"),
     ],
