@@ -30,33 +30,77 @@ from shapes import CANARY, Target, reshaped, text_of
 _SHA = "0" * 64
 _CLAIM = {"is_unified_memory": True, "offload_layers": 62, "total_layers": 62, "ram": 1 << 30, "vram": {"0": 1 << 38}}
 _MODEL = {
-    **{"id": 1, "name": "model-1", "source": "local_path", "local_path": "/m/1.gguf", "meta": {"n_ctx": 8192, "size": 1 << 39}},
-    **{"replicas": 1, "ready_replicas": 1, "categories": ["llm"], "backend": "llama-box", "backend_version": "v0.0.139"},
-    **{"backend_parameters": ["--mmap", "--ctx-size=8192"], "env": {"A": "c4n-4ry"}, "gpu_selector": {"gpu_ids": ["mac-1:mps:0"]}},
-    **{"worker_selector": {"os": "darwin"}, "updated_at": "2026-11-22T11:37:02Z", "created_at": "2026-11-22T11:37:02Z"},
-    **{"placement_strategy": "spread", "cpu_offloading": True, "distributed_inference_across_workers": True},
+    "id": 1,
+    "name": "model-1",
+    "source": "local_path",
+    "local_path": "/m/1.gguf",
+    "meta": {"n_ctx": 8192, "size": 1 << 39},
+    "replicas": 1,
+    "ready_replicas": 1,
+    "categories": ["llm"],
+    "backend": "llama-box",
+    "backend_version": "v0.0.139",
+    "backend_parameters": ["--mmap", "--ctx-size=8192"],
+    "env": {"A": "c4n-4ry"},
+    "gpu_selector": {"gpu_ids": ["mac-1:mps:0"]},
+    "worker_selector": {"os": "darwin"},
+    "updated_at": "2026-11-22T11:37:02Z",
+    "created_at": "2026-11-22T11:37:02Z",
+    "placement_strategy": "spread",
+    "cpu_offloading": True,
+    "distributed_inference_across_workers": True,
 }
 _WORKER = {
-    **{"id": 1, "name": "mac-1", "hostname": "mac-1.example.com", "ip": "10.0.0.1", "port": 10150, "state": "ready", "labels": {"os": "darwin"}},
-    **{"system_reserved": {"ram": 1, "vram": 1}, "heartbeat_time": "2026-11-22T11:37:02Z", "unreachable": False, "state_message": None},
+    "id": 1,
+    "name": "mac-1",
+    "hostname": "mac-1.example.com",
+    "ip": "10.0.0.1",
+    "port": 10150,
+    "state": "ready",
+    "labels": {"os": "darwin"},
+    "system_reserved": {"ram": 1, "vram": 1},
+    "heartbeat_time": "2026-11-22T11:37:02Z",
+    "unreachable": False,
+    "state_message": None,
     "status": {
-        **{"cpu": {"total": 32}, "memory": {"total": 1 << 39, "used": 1, "allocated": 0, "is_unified_memory": True}},
-        **{"os": {"name": "macOS", "version": "15.5"}, "kernel": {"name": "Darwin", "architecture": "arm64"}},
-        "gpu_devices": [{"index": 0, "name": "Apple M3 Ultra", "type": "mps", "memory": {"total": 1 << 38, "used": None}, "core": {"total": 80}}],
+        "cpu": {"total": 32},
+        "memory": {"total": 1 << 39, "used": 1, "allocated": 0, "is_unified_memory": True},
+        "os": {"name": "macOS", "version": "15.5"},
+        "kernel": {"name": "Darwin", "architecture": "arm64"},
+        "gpu_devices": [
+            {"index": 0, "name": "Apple M3 Ultra", "type": "mps", "memory": {"total": 1 << 38, "used": None}, "core": {"total": 80}}
+        ],
         "rpc_servers": {"0": {"pid": 76, "port": 40064, "gpu_index": 0}},
     },
 }
 _INSTANCE = {
-    **{"id": 1, "name": "model-1-x9", "model_id": 1, "model_name": "model-1", "worker_id": 1, "worker_name": "mac-1", "state": "running"},
-    **{"state_message": "", "download_progress": 100.0, "restart_count": 0, "gpu_indexes": [0], "pid": 7, "port": 40000},
-    **{"computed_resource_claim": _CLAIM, "updated_at": "2026-11-22T11:37:02Z", "created_at": "2026-11-22T11:37:02"},
+    "id": 1,
+    "name": "model-1-x9",
+    "model_id": 1,
+    "model_name": "model-1",
+    "worker_id": 1,
+    "worker_name": "mac-1",
+    "state": "running",
+    "state_message": "",
+    "download_progress": 100.0,
+    "restart_count": 0,
+    "gpu_indexes": [0],
+    "pid": 7,
+    "port": 40000,
+    "computed_resource_claim": _CLAIM,
+    "updated_at": "2026-11-22T11:37:02Z",
+    "created_at": "2026-11-22T11:37:02",
     "distributed_servers": {"rpc_servers": [{"worker_id": 2, "gpu_index": 0, "computed_resource_claim": _CLAIM}], "ray_actors": None},
 }
 _PAGE = {"items": [{"id": 1}], "pagination": {"page": 1, "perPage": 100, "total": 1, "totalPage": 1}}
 _NODE = {
-    **{"name": "mac-1", "addresses": ["10.0.0.1"], "apple_silicon": {"chip": "Apple M3 Ultra", "memory_bytes": 1 << 39, "is_virtual": False}},
+    "name": "mac-1",
+    "addresses": ["10.0.0.1"],
+    "apple_silicon": {"chip": "Apple M3 Ultra", "memory_bytes": 1 << 39, "is_virtual": False},
     "node": {
-        **{"gpustack_version": "0.6.2", "installation": {"kind": "script"}, "residency": {"state": "absent"}},
+        "gpustack_version": "0.6.2",
+        "installation": {"kind": "script"},
+        "residency": {"state": "absent"},
         "llama_box": [{"slot": "builtin", "version": "v0.0.139"}, {"slot": "pinned", "pin": "v0.0.139"}],
     },
 }
@@ -135,7 +179,10 @@ def _stream(data: bytes) -> t.Any:
 
 def _chunks(data: bytes) -> t.Any:
     half = len(data) // 2
-    parts = (json.dumps(reshaped((_CHUNK, {"timings": {"predicted_n": 3, "predicted_per_second": 9.5}}), one)) for one in (data[:half], data[half:]))
+    parts = (
+        json.dumps(reshaped((_CHUNK, {"timings": {"predicted_n": 3, "predicted_per_second": 9.5}}), one))
+        for one in (data[:half], data[half:])
+    )
     return _stream(b"\x1e".join(f"data: {part}\n\n".encode("utf-8", "surrogatepass") for part in parts) + b"data: [DONE]\n\n")
 
 

@@ -25,7 +25,6 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".cache" / "fuzz"
 ONE = pathlib.Path(__file__).with_name("one.py")
 RESULTS = ROOT / "docs" / "fuzzing.json"
 PAGE = ROOT / "docs" / "fuzzing.md"
@@ -50,9 +49,9 @@ class Outcome:
     findings: list[str]
 
 
-def fuzz(target: str, executions: int, seconds: float, seed: int) -> Outcome:
+def fuzz(cache: pathlib.Path, target: str, executions: int, seconds: float, seed: int) -> Outcome:
     """One target, for that many executions or seconds, whichever ends first; 0 for no limit."""
-    corpus, findings = CACHE / "corpus" / target, CACHE / "findings" / target
+    corpus, findings = cache / "corpus" / target, cache / "findings" / target
     findings.mkdir(parents=True, exist_ok=True)
     before = set(findings.iterdir())
     options = [
@@ -105,7 +104,7 @@ def table(report: dict[str, object], outcomes: list[Outcome]) -> str:
     ]
     return "\n".join(
         [
-            f"{report['date']}, Python {report['python']}, atheris {report['atheris']}, {report['machine']}: "
+            f"{report['date']}, Python {report['python']}, atheris {report['atheris']}, {report['machine']}:",
             f"**{report['executions']:,} executions**, {sum(len(one.findings) for one in outcomes)} findings.",
             "",
             "| target | executions | seconds | edges | features | inputs kept | findings |",
@@ -131,26 +130,28 @@ def main() -> None:
     parser.add_argument("--executions", type=int, default=0, help="for each target")
     parser.add_argument("--seed", type=int, default=int(time.time()) & 0x7FFFFFFF)
     parser.add_argument("--fresh", action="store_true", help="forget what earlier campaigns have kept")
+    parser.add_argument("--folder", type=pathlib.Path, default=ROOT / ".cache" / "fuzz", help="for corpora and findings")
     parser.add_argument("--results", action="store_true", help="write docs/fuzzing.json and the table in docs/fuzzing.md")
     parser.add_argument("targets", nargs="*")
     options = parser.parse_args()
     if not options.seconds and not options.executions:
         parser.error("say --seconds or --executions")
     if options.fresh:
-        shutil.rmtree(CACHE, ignore_errors=True)
+        shutil.rmtree(options.folder, ignore_errors=True)
     listed = subprocess.run([sys.executable, str(ONE), "--list"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     outcomes = []
     print(f"seed {options.seed}", flush=True)
     for target in options.targets or listed:
-        outcome = fuzz(target, options.executions, options.seconds, options.seed)
+        outcome = fuzz(options.folder, target, options.executions, options.seconds, options.seed)
         outcomes.append(outcome)
         print(
-            f"{target:32} {outcome.executions:>9} executions {outcome.seconds:>7.1f} s {outcome.edges:>5} edges {outcome.features:>6} features"
-            f" {len(outcome.findings)} findings {' '.join(outcome.findings)}",
+            f"{target:32} {outcome.executions:>9} executions {outcome.seconds:>7.1f} s {outcome.edges:>5} edges"
+            f" {outcome.features:>6} features {len(outcome.findings)} findings {' '.join(outcome.findings)}",
             flush=True,
         )
-    if options.results:
-        write(outcomes)
+        if options.results:
+            # After each, so that a campaign that is cut short is written down as far as it came.
+            write(outcomes)
     failed = [outcome.target for outcome in outcomes if outcome.findings]
     print(f"{sum(outcome.executions for outcome in outcomes):,} executions")
     print(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")

@@ -65,7 +65,12 @@ def _processes(data: bytes) -> t.Any:
     processes.has_variable(text, text[:20], "GGML_METAL_NO_RESIDENCY")
     return (
         *(table, processes.parse_ps_commands(text), processes.parse_stat_ppid(text), processes.parse_age(text, "12.5 3")),
-        *(processes.parse_age("1 (x) S 1", text), processes.parse_etime(text), processes.parse_cmdline(data), processes.parse_environ(data)),
+        *(
+            processes.parse_age("1 (x) S 1", text),
+            processes.parse_etime(text),
+            processes.parse_cmdline(data),
+            processes.parse_environ(data),
+        ),
         *(sorted(sockets.netstat_ports(text)), sorted(sockets.proc_ports(text))),
     )
 
@@ -98,12 +103,17 @@ def _probes() -> t.Tuple[bytes, ...]:
     return tuple(b"\x1e".join(parts) for parts in found) + tuple(b"\x1e" + one for one in files("apple/*.json"))
 
 
-_ARGUMENTS = b"arguments  : ./llama-box --host 0.0.0.0 --no-warmup --rpc a:1 --tensor-split 1,2 --no-mmap --x {data_dir}/y\x1e--no-mmap\n--x={data_dir}/y"
+_ARGUMENTS = b"arguments  : ./llama-box --host 0.0.0.0 --no-warmup --no-mmap --x /d/y\x1e--no-mmap\n--x={data_dir}/y"
 TARGETS = (
     Target("hardware_probe", _probe, _probes(), largest_bytes=4096),
     Target("launchctl", _launchctl, files("services/*print*.txt", "launchctl/launchctl_print*.txt")),
     Target("systemctl", _systemctl, files("services/synthetic_systemctl*.txt")),
     Target("processes", _processes, (_PS, b"7 (a) b) S 1 7 7 0 -1 4194560 0 0 0 0 1 1 0 0 20 0 1 0 4000 0", b"1-02:03:04", b"A=1\0B=2\0")),
-    Target("versions_and_chips", _names, (b"v0.0.139", b"0.7.1rc1", b"0.6.0-3-gdeadbeef-dirty", b"Apple M3 Ultra", b"Mac15,14"), largest_bytes=128),
+    Target(
+        "versions_and_chips",
+        _names,
+        (b"v0.0.139", b"0.7.1rc1", b"0.6.0-3-gdeadbeef-dirty", b"Apple M3 Ultra", b"Mac15,14"),
+        largest_bytes=128,
+    ),
     Target("logs", _log, (_ARGUMENTS, b'{"llama-box": "v0.0.139"}', *files("installation/*version*.txt", "logs/*.log"))),
 )

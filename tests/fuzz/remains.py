@@ -23,11 +23,24 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.server
 from shapes import InputHost, Target, reshaped
 
 _PENDING = {
-    **{"pid": 7, "started": "x", "reasons": ["a"], "gone": ["B"], "stopping": False, "futile": "", "replaced": True, "was_idle": False},
+    "pid": 7,
+    "started": "x",
+    "reasons": ["a"],
+    "gone": ["B"],
+    "stopping": False,
+    "futile": "",
+    "replaced": True,
+    "was_idle": False,
 }
 _JOURNAL = {
-    **{"started": 1763800000, "health": {"running": True, "answering": ["server"], "rpc_servers": 1, "detail": ""}, "pending": _PENDING},
-    **{"needs_restart": True, "rolls_back": 0, "restarting": False, "undoing": "", "left": {"/a": "0"}},
+    "started": 1763800000,
+    "health": {"running": True, "answering": ["server"], "rpc_servers": 1, "detail": ""},
+    "pending": _PENDING,
+    "needs_restart": True,
+    "rolls_back": 0,
+    "restarting": False,
+    "undoing": "",
+    "left": {"/a": "0"},
     "records": [{"path": "/a", "backup": "/b/0", "kind": "file", "folders": []}, {"argv": ["sysctl", "a=1"], "redo": []}],
 }
 _RECORD = {
@@ -64,9 +77,7 @@ class _Machine:
         kind, mode = (stat.S_IFREG, 0o600) if path == b"/v/receipt" else (stat.S_IFDIR, 0o755)
         if path not in (b"/v/receipt", b"/v", b"/"):
             raise FileNotFoundError(path)
-        return types.SimpleNamespace(
-            **{"st_dev": 1, "st_ino": 2, "st_size": 3, "st_mtime_ns": 4, "st_ctime_ns": 5, "st_mode": kind | mode, "st_uid": 0, "st_gid": 0}
-        )
+        return types.SimpleNamespace(st_dev=1, st_ino=2, st_size=3, st_mtime_ns=4, st_ctime_ns=5, st_mode=kind | mode, st_uid=0, st_gid=0)
 
     def read(self, path: bytes) -> bytes:
         if path == b"/v/receipt":
@@ -95,7 +106,18 @@ def _receipts() -> t.Tuple[bytes, ...]:
     sealed = b"wanted " + receipt_check.seal(_SALT, b"wanted")
     ask = b"ask plain " + receipt_check.seal(_SALT, receipt_check.answer(b"plain", 1, b"", b"no")) + b" sysctl\x1f-n\x1fx"
     good = [*head, sealed, b"none /x", ask, b'result {"a": 1}', b"end", b""]
-    strange = [*head, sealed, b"tree 7 X", b"clear plain X ps", b"file 1 2 3 4 5 600 0 0 /v/receipt", b"there /v", b"content 0 /y", b"gap x", b"end", b""]
+    strange = [
+        *head,
+        sealed,
+        b"tree 7 X",
+        b"clear plain X ps",
+        b"file 1 2 3 4 5 600 0 0 /v/receipt",
+        b"there /v",
+        b"content 0 /y",
+        b"gap x",
+        b"end",
+        b"",
+    ]
     return b"\n".join(good), b"\n".join(strange)
 
 

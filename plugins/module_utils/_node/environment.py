@@ -114,7 +114,8 @@ class Environment:
 def observe(host: Host, sources: Sources) -> tuple[Observed, tuple[str, ...]]:
     """Look at every source; returns warnings about what could not be seen.
 
-    Raises BadInputError for a link that is not to be followed and for a file that others could replace, HostError for what cannot be read.
+    Raises BadInputError for a link that is not to be followed and for a file that others could replace, HostError for what cannot be
+    read.
     """
     service = sources.service
     warnings: list[str] = []
@@ -132,8 +133,8 @@ def observe(host: Host, sources: Sources) -> tuple[Observed, tuple[str, ...]]:
     problem = host.exposure(sources.path)
     if problem:
         raise BadInputError(
-            f"{sources.path} is not managed, since others than root could put another file there: {problem}; make it root's alone (chown root,"
-            " chmod go-w), or manage a file in another folder"
+            f"{sources.path} is not managed, since others than root could put another file there: {problem}; make it root's alone (chown"
+            " root, chmod go-w), or manage a file in another folder"
         )
     main_file = _read_text(host, main_path)
     plist_file = _read_text(host, host.resolve(sources.plist_path)) if sources.plist_path else None

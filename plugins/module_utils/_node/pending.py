@@ -66,8 +66,8 @@ def refuse_exposed_state(host: Host) -> None:
     problem = host.exposure(f"{folder}/{_NAME}")
     if problem:
         raise HostError(
-            f"{folder} is not used, since others than root could write there: {problem}; find out who did, remove {folder}, make the folders"
-            " above it root's alone (chown root, chmod go-w), and run again"
+            f"{folder} is not used, since others than root could write there: {problem}; find out who did, remove {folder}, make the"
+            " folders above it root's alone (chown root, chmod go-w), and run again"
         )
 
 
