@@ -29,7 +29,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 # are cured at once, and the unit tests have every drift of `drift` and `fast_path`.
 SCENARIOS := server_062 server_071 real_package distributed upgrade ten_drifts composition check_first sick mixed airgap when_idle rollback default
 MORE_SCENARIOS := fast_path drift server_060 real_package_linux macs linux
-TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) faults-some canaries-some privileges cores unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
+TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) faults-some canaries-some privileges cores unit-oldest unit-others fuzz-some coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
 .PHONY: help
@@ -195,6 +195,20 @@ bench-report: venv ## Bring the figures in docs to what docs/performance.json sa
 bench-models: setup ## What a run of the models' role that changes nothing costs (MODELS=300 WORKERS=60 PAIRS=5).
 	@PYTHONPATH=tests/fleet:tests/gpustack python3 tests/bench/models.py --models $(or $(MODELS),300) --workers $(or $(WORKERS),60) --pairs $(or $(PAIRS),5)
 
+# One core, and the last to get it: a campaign takes hours.
+FUZZ := PYTHONPATH=$(COLLECTIONS):$(CACHE)/node nice -n 19 $(CACHE)/venv-fuzz/bin/python tests/fuzz/campaign.py
+
+.PHONY: fuzz fuzz-setup fuzz-some
+fuzz-setup: node-imports
+	@tests/tools/setup.sh fuzz
+
+fuzz: fuzz-setup ## A campaign of the coverage-guided fuzzer, written down in docs (SECONDS=60 or EXECUTIONS= for each target, TARGETS=).
+	@$(FUZZ) $(if $(EXECUTIONS),--executions $(EXECUTIONS),--seconds $(or $(SECONDS),60)) $(if $(TARGETS),,--results) $(TARGETS)
+
+# The seeds and a little more, the same each time.
+fuzz-some: fuzz-setup ## Every parser fuzzed for a moment.
+	@PYTHONPATH=$(COLLECTIONS):$(CACHE)/node $(CACHE)/venv-fuzz/bin/python tests/fuzz/campaign.py --executions 500 --seconds 10 --seed 1 --folder $(CACHE)/fuzz-some --fresh
+
 .PHONY: mutation
 mutation: venv ## Change the pure code in every small way and see that a test notices (FILES= for some files only).
 	python3 tests/tools/mutation.py $(FILES)
@@ -209,6 +223,7 @@ pins: venv ## Pin again what requirements/dev.in asks for.
 	python3 -m venv $(CACHE)/uv && $(CACHE)/uv/bin/pip install --quiet uv
 	cd requirements && $(CACHE)/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header dev.in -o dev.txt
 	cd requirements && $(CACHE)/uv/bin/uv pip compile --quiet --universal --python-version 3.9 --no-header oldest.in -o oldest.txt
+	cd requirements && $(CACHE)/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --generate-hashes fuzz.in -o fuzz.txt
 
 .PHONY: clean
 clean: ## Remove .cache, that is everything that make made.

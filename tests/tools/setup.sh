@@ -5,6 +5,7 @@
 
 # setup.sh venv: the Python tools, into .cache/venv, if they are not there or not the pinned ones.
 # setup.sh oldest: that, and what unit tests need on Python 3.9, into .cache/venv-oldest.
+# setup.sh fuzz: that, and the coverage-guided fuzzer, into .cache/venv-fuzz.
 # setup.sh all:  the Python tools, and the Debian packages which the disposable hosts need.
 # Installs only what is missing. Two may run at once: the second one waits.
 set -eu
@@ -129,6 +130,19 @@ setup_oldest() {
     echo "$wanted" >"$oldest/ready"
 }
 
+# The fuzzer comes as a binary, so each wheel has its digest in the pins.
+setup_fuzz() {
+    fuzz=$cache/venv-fuzz
+    fuzz_pins=$root/requirements/fuzz.txt
+    wanted=$(sha256sum <"$fuzz_pins")
+    if [ "$(cat "$fuzz/ready" 2>/dev/null)" = "$wanted" ] && "$fuzz/bin/python" -c '' 2>/dev/null; then
+        return
+    fi
+    "$(choose_python)" -m venv --clear "$fuzz"
+    "$fuzz/bin/pip" install -qq --disable-pip-version-check --require-hashes --only-binary :all: --requirement "$fuzz_pins"
+    echo "$wanted" >"$fuzz/ready"
+}
+
 # Ansible finds a collection only below a folder ansible_collections/NAMESPACE/NAME.
 link_collection() {
     mkdir -p "$cache/collections/ansible_collections/metalfleet"
@@ -140,12 +154,13 @@ link_collection
 case ${1-venv} in
     venv) ;;
     oldest) setup_oldest ;;
+    fuzz) setup_fuzz ;;
     all)
         link_interpreters
         install_missing gcc iproute2 libc6-dev mmdebstrap openssh-client openssh-server openssl shellcheck
         ;;
     *)
-        echo "usage: setup.sh venv|oldest|all" >&2
+        echo "usage: setup.sh venv|oldest|fuzz|all" >&2
         exit 2
         ;;
 esac

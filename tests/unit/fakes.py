@@ -41,7 +41,8 @@ class MemoryHost:
 
     commands: exact argv -> CommandResult, an exception to raise, or a function called at each use. An argv that is not
     scripted is a program that does not exist. unreadable: paths whose reading and listing is refused. free: bytes on
-    its disk. http: (port, path) -> status that answers, or a function. locked: path -> holder of a lock.
+    its disk. http: (port, path) -> status that answers, or a function. locked: path -> holder of a lock. exposed: path -> why
+    others could replace it.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class MemoryHost:
         self.free = 1 << 40
         self.http: t.Dict[t.Tuple[int, str], t.Union[int, t.Callable[[], t.Optional[int]], None]] = {}
         self.locked: t.Dict[str, str] = {}
+        self.exposed: t.Dict[str, str] = {}
         self._inodes = 0
         for path, file in (files or {}).items():
             self._put(path, file if isinstance(file, MemoryFile) else MemoryFile(file))
@@ -145,6 +147,9 @@ class MemoryHost:
     def _names_number(self, folder: str) -> int:
         """Another one for other names in the folder, as its times are on a real one."""
         return zlib.crc32("\0".join(MemoryHost.names(self, folder)).encode()) | 1 if folder not in self.unreadable else 1
+
+    def exposure(self, path: str) -> str:
+        return self.exposed.get(path, "")
 
     def link_target(self, path: str) -> str:
         file = self.files.get(path)

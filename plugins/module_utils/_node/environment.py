@@ -114,7 +114,8 @@ class Environment:
 def observe(host: Host, sources: Sources) -> tuple[Observed, tuple[str, ...]]:
     """Look at every source; returns warnings about what could not be seen.
 
-    Raises BadInputError for a link that is not to be followed, HostError for what cannot be read.
+    Raises BadInputError for a link that is not to be followed and for a file that others could replace, HostError for what cannot be
+    read.
     """
     service = sources.service
     warnings: list[str] = []
@@ -128,7 +129,14 @@ def observe(host: Host, sources: Sources) -> tuple[Observed, tuple[str, ...]]:
     manager = service.manager_variable(RESIDENCY_VARIABLE) if service is not None else SeenVariable(False)
     if manager.present is None:
         warnings.append(f"whether the service manager gives {RESIDENCY_VARIABLE} to the service cannot be seen ({manager.reason})")
-    main_file = _read_text(host, _followed(host, sources.path, sources.follow))
+    main_path = _followed(host, sources.path, sources.follow)
+    problem = host.exposure(sources.path)
+    if problem:
+        raise BadInputError(
+            f"{sources.path} is not managed, since others than root could put another file there: {problem}; make it root's alone (chown"
+            " root, chmod go-w), or manage a file in another folder"
+        )
+    main_file = _read_text(host, main_path)
     plist_file = _read_text(host, host.resolve(sources.plist_path)) if sources.plist_path else None
     read = [host.resolve(path) for path in sources.read_paths]
     read_order = tuple(main_file.path if path == host.resolve(main_file.path) else path for path in read)

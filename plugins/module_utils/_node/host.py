@@ -20,6 +20,7 @@ import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import file_tree, regular_file, swap
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.atomic_file import replace_file
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.exposure import exposure
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.http_status import http_status
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import as_host_error
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.run_lock import hold
@@ -155,6 +156,10 @@ class Host:
     def resolve(self, path: str) -> str:
         """The path with every symbolic link followed."""
         return os.path.realpath(path)
+
+    def exposure(self, path: str) -> str:
+        """Why others than root could put something else at the path, as a clause; empty where they cannot."""
+        return exposure(path)
 
     def link_target(self, path: str) -> str:
         """What a symbolic link says. Raises HostError for anything else."""

@@ -17,7 +17,12 @@ import dataclasses
 import json
 import typing as t
 
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import PendingRestart, pending_of, state_folder
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import (
+    PendingRestart,
+    pending_of,
+    read_state,
+    state_folder,
+)
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.steps import Step, Undo, undo
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.tree_digest import tree_digest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
@@ -163,7 +168,7 @@ def _backups(host: Host, journal: Journal) -> str:
 
 
 def _read(host: Host, name: str) -> Journal | None:
-    data = host.read(f"{state_folder(host)}/{name}")
+    data = read_state(host, name)
     try:
         content = json.loads(data or b"null")
         return Journal(
@@ -177,7 +182,7 @@ def _read(host: Host, name: str) -> Journal | None:
             tuple({str(key): value for key, value in record.items()} for record in content["records"]),
             {str(path): str(digest) for path, digest in content["left"].items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

@@ -17,6 +17,7 @@ import json
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceState
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 
 if t.TYPE_CHECKING:
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
@@ -59,12 +60,31 @@ def state_folder(host: Host) -> str:
     return "/var/db/metalfleet" if host.system() == "Darwin" else "/var/lib/metalfleet"
 
 
+def refuse_exposed_state(host: Host) -> None:
+    """Raise HostError if others than root could change what lies in the folder: root would do what they write there."""
+    folder = state_folder(host)
+    problem = host.exposure(f"{folder}/{_NAME}")
+    if problem:
+        raise HostError(
+            f"{folder} is not used, since others than root could write there: {problem}; find out who did, remove {folder}, make the"
+            " folders above it root's alone (chown root, chmod go-w), and run again"
+        )
+
+
+def read_state(host: Host, name: str) -> bytes | None:
+    """The content of a file of the folder; None where there is none. Raises HostError, also where others could have written it."""
+    data = host.read(f"{state_folder(host)}/{name}")
+    if data is not None:
+        refuse_exposed_state(host)
+    return data
+
+
 def read_pending(host: Host) -> PendingRestart | None:
     """The record, or None where there is none or none that can be understood."""
-    data = host.read(f"{state_folder(host)}/{_NAME}")
+    data = read_state(host, _NAME)
     try:
         return pending_of(json.loads(data or b"null"))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -20,6 +20,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.outcome 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import (
     PendingRestart,
     clear_pending,
+    refuse_exposed_state,
     state_folder,
     write_pending,
 )
@@ -65,6 +66,7 @@ def carry_out(host: Host, installation: Installation, resources: t.Sequence[Reso
 def locked(host: Host, wait_seconds: float) -> t.ContextManager[None]:
     """The right to change this node, for one run at a time."""
     folder = state_folder(host)
+    refuse_exposed_state(host)
     host.make_folder(folder, 0o700)
     since = datetime.datetime.fromtimestamp(host.now(), datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     return host.lock(f"{folder}/lock", f"process {host.process_id()} since {since}", wait_seconds)

@@ -21,10 +21,11 @@ if t.TYPE_CHECKING:
 _NOT_FILES = ("/proc/", "/sys/")
 # As many as Linux follows (path_resolution(7)); macOS follows 32.
 _MOST_LINKS = 40
-# They change the host or say nothing about it. What any other method says is not in the receipt.
+# They change the host or say nothing about it, or (exposure) say what nobody but root can change, and change with every name that comes
+# or goes. What any other method says is not in the receipt.
 _NO_LOOKS = frozenset(
     (
-        "system machine effective_uid process_id now monotonic pause limited make_folder lock"
+        "system machine effective_uid process_id now monotonic pause limited make_folder lock exposure"
         " write remove rename create append place_file place_folder place_link restore"
     ).split()
 )

@@ -81,11 +81,6 @@ def read(text: str, reader: str) -> Reading:
     return read_systemd(text) if reader == SYSTEMD else read_install_sh(text)
 
 
-def line_of(text: str, offset: int) -> int:
-    """The 1-based number of the line on which an offset lies."""
-    return text[:offset].count("\n") + 1
-
-
 def is_valid_utf8(text: str) -> bool:
     """systemd's utf8_is_valid on text from decode(): no stray bytes and no Unicode noncharacters."""
     return not any(0xD800 <= code <= 0xDFFF or 0xFDD0 <= code <= 0xFDEF or (code & 0xFFFE) == 0xFFFE for code in map(ord, text))
@@ -104,7 +99,8 @@ class _SystemdParser:
         self.comment_continues = comment_continues
         self.entries: t.List[Entry] = []
         self.state = self.pre_key
-        self.start = 0
+        self.start = self.counted = 0
+        self.line = 1
         self.key = self.value = ""
         # Where in the value its trailing unquoted whitespace starts; None where it does not end in any.
         self.trailing: t.Optional[int] = None
@@ -138,7 +134,10 @@ class _SystemdParser:
                 problem = _NO_NAME
         else:
             problem = "it has no `=`"
-        self.entries.append(Entry(line_of(self.text, self.start), self.start, end, key, value, problem))
+        # From entry to entry: to count from the beginning each time takes minutes for a file of some thousands of lines.
+        self.line += self.text.count("\n", self.counted, self.start)
+        self.counted = self.start
+        self.entries.append(Entry(self.line, self.start, end, key, value, problem))
         self.reset(end)
 
     def finish_value(self, end: int) -> None:

@@ -31,8 +31,9 @@ MARK = "METALFLEET_INSTANCES_BEFORE"
 
 # The server follows an instance with its model within a second or two: it asks the instance for its meta first.
 _FOLLOWS_SECONDS = 10.0
-# llama-box's own line (main.cpp), and the one of GPUStack's debug log (worker/backends/llama_box.py). Either path may have spaces.
-_COMMAND_LINE = re.compile(r"(?:\barguments +: .*?|\bRun llama-box: .+? with arguments:)((?: --.*)?)$", re.MULTILINE)
+# llama-box's own line (main.cpp), and the one of GPUStack's debug log (worker/backends/llama_box.py). Either path may have spaces,
+# and none is longer than Linux lets it be.
+_COMMAND_LINE = re.compile(r"(?:\barguments +: .*?|\bRun llama-box: .{1,4096}? with arguments:)((?: --.*)?)$", re.MULTILINE)
 # What GPUStack itself writes before a model's parameters, the same in 0.6.0 to 0.7.1 (worker/backends/llama_box.py).
 _BEFORE_PARAMETERS = (
     r"(?:(?! --no-warmup).)* --no-warmup(?: --rerank)?(?: --images --image-vae-tiling --tensor-split 1)?"

@@ -48,7 +48,10 @@ def parse(data: bytes, path: str) -> PropertyList:
     """Read a property list; raises BadInputError that says what is wrong with the file at path and what to do."""
     try:
         content = plistlib.loads(data)
-    except (xml.parsers.expat.ExpatError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as exc:
+        plist = PropertyList(content, data.startswith(b"bplist00"))
+        # What can be read can be too deep to be written, or have keys that are no texts.
+        plist.encode()
+    except (xml.parsers.expat.ExpatError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         # plistlib lets all of these out: AttributeError of a <date> that is none, LookupError of an unknown encoding.
         # install.sh copies values without escaping, so that one `&` makes a file that launchd cannot read either.
         raise BadInputError(
@@ -57,7 +60,7 @@ def parse(data: bytes, path: str) -> PropertyList:
         ) from exc
     if not isinstance(content, dict):
         raise BadInputError(f"{path} holds no dictionary, so it is no launchd job; run install.sh again")
-    return PropertyList(content, data.startswith(b"bplist00"))
+    return plist
 
 
 def _reason(exc: Exception) -> str:

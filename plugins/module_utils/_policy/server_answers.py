@@ -19,18 +19,19 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.secret
 HIDDEN = "********"
 _LONGEST_MESSAGE = 500
 
+# Parts that could be long have a limit where many beginnings could each be followed to the end of the text.
 # API keys (routes/api_keys.py), the tokens of sessions (security.py), what follows the scheme in a header, and the environment
 # of a model, in JSON or as Python prints it, also where it is cut off.
 _SECRETS = re.compile(
     r"""gpustack_[0-9A-Za-z]{8,}_[0-9A-Za-z]{8,}
-    |\beyJ[\w-]+\.[\w-]+\.[\w-]+
+    |\beyJ[\w-]{1,500}\.[\w-]+\.[\w-]+
     |(?<=\bBasic\ )[\w+/]{4,}=*
     |(?<=\bBearer\ )[\w.-]{8,}
     |(?<=[\"']env[\"']:)\s*\{(?:"(?:[^"\\]|\\.|\\\Z)*(?:"|\Z)|'(?:[^'\\]|\\.|\\\Z)*(?:'|\Z)|[^"'}])*""",
     re.VERBOSE | re.DOTALL,
 )
 # Pydantic's errors as Python prints them (api/exceptions.py, validation_exception_handler). Their 'input' is what was sent.
-_VALIDATION = re.compile(r"'loc': \(([^)]*)\), 'msg': ('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")")
+_VALIDATION = re.compile(r"'loc': \(([^)]{0,500})\), 'msg': ('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,6 +85,8 @@ def split_quoted(text: str, blanks_part: bool = True) -> t.List[str]:
     words: t.List[str] = []
     word: t.Optional[str] = None
     index = 0
+    # Quotes that nothing closes: to look again behind each of many would take hours.
+    unclosed: t.Set[str] = set()
     while index < len(text):
         char = text[index]
         if char == " " and blanks_part:
@@ -94,8 +96,9 @@ def split_quoted(text: str, blanks_part: bool = True) -> t.List[str]:
             index += 1
             continue
         opening = "$'" if text.startswith("$'", index) else '"' if char == '"' else ""
-        end = _closing(text, index + len(opening), opening[-1]) if opening else None
+        end = _closing(text, index + len(opening), opening[-1]) if opening and opening not in unclosed else None
         if end is None:
+            unclosed.add(opening)
             word = (word or "") + char
             index += 1
         else:

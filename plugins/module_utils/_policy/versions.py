@@ -22,13 +22,14 @@ OLDEST_SUPPORTED = "0.6.0"
 NEWEST_KNOWN = "0.7.1"
 
 # PEP 440 ("0.7.0rc1", "0.6.0.post1") and git describe ("v0.0.136-3-gabc1234-dirty").
+# No number is longer: Python refuses to read one of thousands of digits.
 _VERSION = re.compile(
-    r"""\s*v?(?P<release>\d+(?:\.\d+)*)
-        (?:[-._]?(?P<pre>dev|alpha|beta|a|b|rc|c)[-._]?(?P<pre_number>\d*))?
+    r"""\s*v?(?P<release>\d{1,18}(?:\.\d{1,18})*)
+        (?:[-._]?(?P<pre>dev|alpha|beta|a|b|rc|c)[-._]?(?P<pre_number>\d{0,18}))?
         (?P<rest>(?:(?:[-+]|\.post|\.dev).*)?)\s*\Z""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-_LATER = re.compile(r"(?:[-.]post[-.]?(\d*)|-(\d+)-g[0-9a-f]+)", re.IGNORECASE)
+_LATER = re.compile(r"(?:[-.]post[-.]?(\d{0,18})|-(\d{1,18})-g[0-9a-f]+)", re.IGNORECASE)
 _PRE_RANKS = {"dev": -4, "alpha": -3, "a": -3, "beta": -2, "b": -2, "rc": -1, "c": -1}
 
 

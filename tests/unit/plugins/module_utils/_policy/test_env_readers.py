@@ -23,7 +23,6 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.env_re
     encode,
     is_valid_name,
     is_valid_utf8,
-    line_of,
     read,
     read_install_sh,
     read_systemd,
@@ -201,11 +200,6 @@ def test_names(name: str, valid: bool) -> None:
     assert is_valid_name(name) is valid
 
 
-def test_line_of_counts_from_one() -> None:
-    assert line_of("\na", 1) == 2
-    assert [line_of("a\nb\n\nc", offset) for offset in (0, 1, 2, 4, 5)] == [1, 1, 2, 3, 4]
-
-
 @given(st.binary())
 def test_decode_loses_nothing(data: bytes) -> None:
     assert encode(decode(data)) == data
@@ -220,7 +214,7 @@ def test_systemd_entries_are_pieces_of_the_file_in_order(data: bytes, comment_co
         assert end <= entry.start < entry.end <= len(text)
         assert entry.start == 0 or text[entry.start - 1] in "\n\r"
         assert entry.end == len(text) or text[entry.end - 1] in "\n\r"
-        assert entry.line == line_of(text, entry.start)
+        assert entry.line == text[: entry.start].count("\n") + 1
         end = entry.end
 
 
