@@ -100,7 +100,10 @@ class Watch:
 
 
 def _files(folder: pathlib.Path, begin: str, since: float) -> t.Iterator[Piece]:
-    for above, _folders, names in os.walk(folder):
+    device = folder.stat().st_dev if folder.is_dir() else None
+    for above, folders, names in os.walk(folder):
+        # What is mounted there has an entry of its own, or is of the kernel, such as the hidden /proc of a simulated Mac.
+        folders[:] = [name for name in folders if os.lstat(os.path.join(above, name)).st_dev == device]
         for name in names:
             path = pathlib.Path(above, name)
             try:
