@@ -62,7 +62,7 @@ class Test:
         self.aviary = Aviary()
         self.inputs, self.outputs = fleet.folder / "inputs", fleet.folder / "outputs"
         self.values = self._canaries()
-        self.server: subprocess.Popen[str] | None = None
+        self.problems: list[str] = []
 
     def _canaries(self) -> dict[str, str]:
         plain = (
@@ -224,6 +224,7 @@ class Test:
         self.play("lock", "metalfleet.gpustack.lock", **mirror, llama_box_url_password=plays.secret("url_password"))
         self.play("site_check", "metalfleet.gpustack.site", "--check")
         self.play("site", "metalfleet.gpustack.site")
+        self.problems += self.modes()
         self.play("rollback", "metalfleet.gpustack.rollback")
         self.play("modules", str(self.inputs / "modules.yml"))
         if some:
@@ -333,7 +334,7 @@ def main() -> int:
             with Watch(fleet, NODES, test.outputs) as watch:
                 test.run_all(some)
                 test.require_complete(some)
-            problems = test.modes()
+            problems = test.problems
             journals = [Piece(f"{name}:journal", test.on_host(name, "dump").encode()) for name in NODES]
             pieces = [*watch.executed(), *watch.written(), *watch.left(), *journals]
             problems += test.judge(pieces, some)

@@ -57,6 +57,11 @@ ALLOWED = (
     Place(
         r"(mac|linux):argv:.*(launchctl|systemctl).*", "residency", "neither has another way to set a variable; its presence is what counts"
     ),
+    Place(
+        r"linux:(journal|file:/var/log/journal/.*)",
+        "file_export",
+        "systemd's own: it logs each line of an environment file that it ignores, such as one that begins with export",
+    ),
     Place(r"mac:file:/\.sim/calls\.jsonl", "residency", "the stand-in for launchctl keeps what it was told"),
     Place(r"controller:environ:.*", "key_in_environment", "GPUSTACK_API_KEY, where who runs Ansible has put it"),
     Place(

@@ -25,8 +25,8 @@ def secret(name: str) -> str:
 def modules_play() -> t.List[t.Dict[str, t.Any]]:
     """Each module as a task, none of which ends the play."""
     return [
-        # The slower one is not waited for at each task.
-        {"hosts": "gpustack", "strategy": "free", "gather_facts": False, "become": True, "tasks": _ignoring(node_tasks())},
+        # Not the strategy free, with which Ansible shows the options of a task as they are (display_args_to_stdout).
+        {"hosts": "gpustack", "gather_facts": False, "become": True, "tasks": _ignoring(node_tasks())},
         {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": _ignoring(server_tasks())},
     ]
 

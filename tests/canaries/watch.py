@@ -45,6 +45,7 @@ class Watch:
         group = cgroups.session_group(fleet.session)
         self._sshd = {host: _sshd(group / host) for host in hosts}
         keeper = pathlib.Path("/proc", str(SessionState(fleet.session).read_facts()["keeper_pid"]), "root")
+        self._outputs_path = f"{outputs}/"
         # It is mounted where the hosts are, and is gone with them.
         self._outputs = keeper / outputs.relative_to("/")
         self._processes: list[subprocess.Popen[str]] = []
@@ -87,7 +88,7 @@ class Watch:
             said = json.loads(line)
             host, _colon, top = said["label"].partition(":")
             path = said["path"].removesuffix(" (deleted)")
-            where = f"{host}:file:{path.lstrip('/') if host == 'controller' else top + path}"
+            where = f"{host}:file:{path.removeprefix(self._outputs_path) if host == 'controller' else top + path}"
             yield Piece(where, path.encode() + b"\0" + (self._folder / said["copy"]).read_bytes(), bool(said["mode"] & 0o077))
 
     def left(self) -> t.Iterator[Piece]:
@@ -100,7 +101,10 @@ class Watch:
 
 
 def _files(folder: pathlib.Path, begin: str, since: float) -> t.Iterator[Piece]:
-    for above, _folders, names in os.walk(folder):
+    device = folder.stat().st_dev if folder.is_dir() else None
+    for above, folders, names in os.walk(folder):
+        # What is mounted there has an entry of its own, or is of the kernel, such as the hidden /proc of a simulated Mac.
+        folders[:] = [name for name in folders if os.lstat(os.path.join(above, name)).st_dev == device]
         for name in names:
             path = pathlib.Path(above, name)
             try:

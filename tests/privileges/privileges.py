@@ -27,8 +27,6 @@ PASSWORD = "a password, of asker's"
 NEEDS_ROOT = "; this needs root: say `become: true`"
 READERS = ("apple_silicon_facts", "node_info")
 WRITERS = ("environment", "llama_box", "wired_limit", "node", "rollback")
-# Linux has no such limit, so nothing is to be done there.
-NOT_ON_LINUX = ("wired_limit",)
 
 
 class PrivilegesError(Exception):
@@ -91,9 +89,16 @@ class Test:
         words = " ".join(f"'{word}'" for word in arguments)
         return self.fleet.ssh(name, f"python3 - {action} {words}", (HERE / "on_host.py").read_bytes())
 
-    def pictures(self) -> dict[str, str]:
-        """Of both."""
-        return {name: self.on_host(name, "picture") for name in NODES}
+    def pictures(self) -> dict[str, t.Any]:
+        """Of both: (NODE:PATH) -> what is there."""
+        found = {name: json.loads(self.on_host(name, "picture")) for name in NODES}
+        return {f"{name}:{path}": seen for name, files in found.items() for path, seen in files.items()}
+
+    def require_unchanged(self, before: t.Mapping[str, t.Any], who: str) -> None:
+        """Every file is as it was."""
+        after = self.pictures()
+        changed = sorted(path for path in {**before, **after} if before.get(path) != after.get(path))
+        require(not changed, f"{who} has changed {', '.join(changed)}")
 
     def tasks(self, *modules: str) -> list[dict[str, t.Any]]:
         """A task for each module."""
@@ -156,13 +161,10 @@ class Test:
             require(node["residency"]["state"] != "absent", f"{host}: node_info says of what it cannot see that it is absent")
             for module in WRITERS:
                 result = found[host, module]
-                if name == "linux" and module in NOT_ON_LINUX:
-                    require(result["status"] == "ok" and not result["changed"], f"{host}: {module}: {result}")
-                    continue
                 message = str(result.get("msg"))
                 require(result["status"] == "failed" and message.endswith(NEEDS_ROOT), f"{host}: {module} does not ask for root: {result}")
                 require(message.count("become: true") == 1 and "\n" not in message, f"{host}: {module}: no single sentence: {message}")
-        require(self.pictures() == before, f"who comes by {way.name} has changed something")
+        self.require_unchanged(before, way.name)
 
     def refused_by_sudo(self, ways: t.Sequence[Who]) -> None:
         """Ansible itself says so, and nothing is run."""
@@ -175,7 +177,7 @@ class Test:
                     r"Incorrect sudo password|[Mm]issing sudo password|a password is required|no password was provided", json.dumps(result)
                 )
                 require(result["status"] != "ok" and said is not None, f"{name}-{way.name}: {result}")
-        require(self.pictures() == before, "something was changed without the right password")
+        self.require_unchanged(before, "who has no right password")
 
     def as_root(self) -> None:
         """Both ways to root do all of it, and the second finds what the first has done."""
