@@ -84,7 +84,6 @@ FAULTS = (
         "environment_file_read_only",
         "linux",
         _read_only(_etc_default, "/etc/default/gpustack cannot be written: " + _READ_ONLY, _PUT_BACK),
-        some=True,
     ),
     Fault("property_list_read_only", "mac", _read_only(_daemons, "/Library/LaunchDaemons/", _READ_ONLY, _PUT_BACK)),
     Fault("llama_box_read_only", "linux", _read_only(_llama_box, "/llama-box cannot be written: " + _READ_ONLY, _PUT_BACK)),

@@ -205,7 +205,7 @@ FAULTS = (
         _refused(r"does not exist \(status 404\); check the version, the platform and the base URL", _always(status=404)),
     ),
     Fault("mirror_403", "linux", _refused(r"is refused \(status 403\); give url_username or url_token", _always(status=403))),
-    Fault("mirror_403_limit", "linux", _refused(_LIMIT, _always(status=403, headers={"X-RateLimit-Remaining": "0"})), some=True),
+    Fault("mirror_403_limit", "linux", _refused(_LIMIT, _always(status=403, headers={"X-RateLimit-Remaining": "0"}))),
     Fault("mirror_403_limit_that_passes", "linux", _borne({"status": 403, "headers": {"Retry-After": "1"}}, asked=2)),
     Fault("mirror_500", "linux", _refused("could not be downloaded: status 500; ", _always(status=500))),
     Fault("mirror_500_that_passes", "linux", _borne({"status": 500}, asked=2)),

@@ -146,14 +146,14 @@ def leftovers() -> t.List[str]:
 
 
 def look() -> None:
-    """Files by digest, mode and owner; the service; what is left."""
+    """Files by digest, mode and owner, but those of Ansible's own; the service; what is left."""
     command = [sys.executable, str(HERE / "snapshot.py"), "--without-state", "--without-times"]
     files = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
     starts = pathlib.Path("/var/log/gpustack-starts.log")
     print(
         json.dumps(
             {
-                "files": {path: what for path, what in files.items() if FILLER not in path},
+                "files": {path: what for path, what in files.items() if FILLER not in path and "/.ansible" not in path},
                 "service": service(),
                 "starts": len(starts.read_text().splitlines()) if starts.exists() else 0,
                 "state": sorted(os.listdir(STATE)) if os.path.isdir(STATE) else [],

@@ -265,7 +265,9 @@ def test_refuses_a_release_that_was_changed(controller, tmp_path):
     assert hashlib.sha256(content).hexdigest() in message
     assert not kept.exists()
     controller.archive().write_bytes(content + b"more")
-    assert "it is another file" in controller.refusal(HostError, known=known, archives_folder=str(kept))
+    assert f"{len(content)} in the lock, so nothing of it is taken: somebody has tampered" in controller.refusal(
+        HostError, known=known, archives_folder=str(kept)
+    )
 
 
 def test_compares_what_is_known_where_it_is_told_to(controller):
