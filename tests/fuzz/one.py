@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, The metalfleet.gpustack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fuzz one target: one.py TARGET [options of libFuzzer]. Or, with --list, print the names of all; with --inputs, run the files named.
+"""Fuzz one target: one.py TARGET CORPUS [options of libFuzzer]; `all` takes turns.
+
+Or, with --list, print the names of all; with --inputs after the target, run the files named.
 
 The parsers are instrumented, so that libFuzzer sees which branches an input takes, and keeps those that take new ones.
 """
@@ -25,6 +27,23 @@ TARGETS = {
 }
 
 
+def _each(data: bytes) -> None:
+    """The first byte says which target gets the rest."""
+    targets = list(TARGETS.values())
+    if data:
+        target = targets[data[0] % len(targets)]
+        attempt(target, data[1 : 1 + target.largest_bytes])
+
+
+# Of all in one process, since to start one for each takes longer than a short run may.
+ALL = Target(
+    "all",
+    _each,
+    tuple(bytes([number]) + seed for number, target in enumerate(TARGETS.values()) for seed in target.seeds[:3]),
+    largest_bytes=2048,
+)
+
+
 def plant(target: Target, corpus: pathlib.Path) -> None:
     """Put the seeds where libFuzzer looks for inputs to begin with."""
     corpus.mkdir(parents=True, exist_ok=True)
@@ -37,7 +56,7 @@ def main(arguments: list[str]) -> None:
     if arguments == ["--list"]:
         print("\n".join(TARGETS))
         return
-    target = TARGETS[arguments[0]]
+    target = {**TARGETS, ALL.name: ALL}[arguments[0]]
     if arguments[1:2] == ["--inputs"]:
         for path in arguments[2:]:
             attempt(target, pathlib.Path(path).read_bytes())

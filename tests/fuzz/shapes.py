@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import json
@@ -132,11 +133,12 @@ def _replace(holder: t.Dict[str, t.Any], where: int, what: int) -> None:
     container, key = places[where * 7919 % len(places)] if len(places) > 256 else places[where % len(places)]
     if what == 0xFF and container is not holder:
         del container[key]
-    elif what >= 0xF0:
-        # Another part of the whole in its place.
+    elif what >= 0xF0 and len(places) < 256:
+        # The whole in the place of a part, but not so often that it doubles without end.
         container[key] = json.loads(json.dumps(holder[""]))
     else:
-        container[key] = _STRANGE[what % len(_STRANGE)]
+        # A copy: a list that a later pair puts something into would be another one in the next input.
+        container[key] = copy.deepcopy(_STRANGE[what % len(_STRANGE)])
 
 
 def _places(value: t.Any) -> t.Iterator[t.Tuple[t.Any, t.Any]]:
