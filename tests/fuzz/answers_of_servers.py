@@ -194,7 +194,9 @@ def _whole(data: bytes) -> t.Any:
 
 def _url(data: bytes) -> t.Any:
     text = data.decode("utf-8", "replace")
-    urls.shown(text)
+    if CANARY not in text:
+        # A user, a password and a query are not shown; a path is.
+        assert CANARY not in urls.shown(f"https://user:{CANARY}@example.com/{text}?{CANARY}")
     if not urls.problem_of(text):
         urls.origin(text)
     return urls.base_url(text, "base_url")
@@ -206,14 +208,14 @@ _STARTS = tuple(bytes([first, 5, 9, 3]) for first in range(3))
 _STREAM = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n\x1edata: {"usage":{"completion_tokens":3}}\n\ndata: [DONE]\n'
 TARGETS = (
     Target("api_models_workers_instances", _models, _STARTS, largest_bytes=32),
-    Target("api_policy_facts", _policy, _STARTS, _REFUSED, largest_bytes=32),
-    Target("api_worker_facts", _worker_facts, _STARTS, _REFUSED, largest_bytes=32),
-    Target("facts_of_nodes", _nodes, _STARTS, _REFUSED, largest_bytes=32),
+    Target("api_policy_facts", _policy, _STARTS, _REFUSED, largest_bytes=32, names_names=True),
+    Target("api_worker_facts", _worker_facts, _STARTS, _REFUSED, largest_bytes=32, names_names=True),
+    Target("facts_of_nodes", _nodes, _STARTS, _REFUSED, largest_bytes=32, names_names=True),
     Target("api_pages", _page, _STARTS, largest_bytes=32),
-    Target("lock_file", _lock, _STARTS, _REFUSED, largest_bytes=32),
+    Target("lock_file", _lock, _STARTS, _REFUSED, largest_bytes=32, names_names=True),
     Target("api_refusals", _refusal, (json.dumps(_REFUSAL).encode(), b'{"detail": "x"}', b"{'env': {'A': 'b'"), largest_bytes=512),
     Target("api_stream", _stream, (_STREAM, b'{"error": {"message": "x"}}\n', b"event: error\n"), largest_bytes=512),
     Target("api_stream_chunks", _chunks, _STARTS, largest_bytes=32),
     Target("api_whole_answers", _whole, (*_STARTS, b'{"data": [{"embedding": [1]}]}'), largest_bytes=128),
-    Target("urls", _url, (b"https://user:c4n-4ry@example.com:443/a?b#c", b"http://[::1]:80/"), _REFUSED, largest_bytes=128),
+    Target("urls", _url, (b"https://user:word@example.com:443/a?b#c", b"http://[::1]:80/"), _REFUSED, largest_bytes=128, names_names=True),
 )

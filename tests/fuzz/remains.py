@@ -158,5 +158,5 @@ TARGETS = (
     Target("records", _raw_records, (*_SEEDS, b"[" * 3000, b'{"started": Infinity}'), (HostError,), largest_bytes=4096),
     Target("records_reshaped", _shaped_records, tuple(bytes([first, 5, 9]) for first in range(4)), (HostError,), largest_bytes=32),
     Target("receipt", _receipt, _receipts()),
-    Target("archive", _archive, _archives(), (BadInputError, HostError)),
+    Target("archive", _archive, _archives(), (BadInputError, HostError), names_names=True),
 )

@@ -26,7 +26,8 @@ class Target:
     """One parser.
 
     run: feeds it, raises AssertionError where a property does not hold, and returns what it made of the input. allowed: the
-    parser's own documented errors. seeds: what the search starts from. largest_bytes: of an input.
+    parser's own documented errors. seeds: what the search starts from. largest_bytes: of an input. names_names: whether errors name
+    what the input calls something (a member of an archive, a key, the path of a URL), so that they may hold any word of it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Target:
     seeds: t.Tuple[bytes, ...]
     allowed: t.Tuple[t.Type[Exception], ...] = ()
     largest_bytes: int = 2048
+    names_names: bool = False
 
 
 def attempt(target: Target, data: bytes) -> None:
@@ -50,7 +52,7 @@ def _outcome(target: Target, data: bytes) -> t.Any:
     except target.allowed as exc:
         message = str(exc)
         assert message, "an error without a sentence"
-        assert CANARY not in message, "an error shows what the input holds"
+        assert target.names_names or CANARY not in message, "an error shows what the input holds"
         return message
 
 
@@ -105,7 +107,6 @@ _STRANGE: t.Tuple[t.Any, ...] = (
         "-1",
         "1e999",
         "true",
-        CANARY,
         "../../etc/passwd",
         "/",
         "{{ 1 }}",
