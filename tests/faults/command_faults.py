@@ -87,9 +87,7 @@ def _codes() -> t.Iterator[Fault]:
         disabled = refused(
             _return("bootstrap", code), _return_as_ever, "is disabled, .* run `launchctl enable system/ai.gpustack` first", _PUT_BACK
         )
-        yield Fault(
-            f"bootstrap_{code}", "mac", disabled if code == 119 else borne(_return("bootstrap", code), _return_as_ever), some=code == 119
-        )
+        yield Fault(f"bootstrap_{code}", "mac", disabled if code == 119 else borne(_return("bootstrap", code), _return_as_ever))
         sealed = {"llama_box": {"sealed": True}}
         failed = refused(_return("kickstart", code), _return_as_ever, said.format("kickstart", code), _PUT_BACK, options=sealed)
         started = borne(_return("kickstart", code), _return_as_ever, options=sealed)

@@ -66,7 +66,7 @@ def _without_memory(node: FaultyNode) -> None:
 
 FAULTS = (
     Fault("service_dies_after_5_s", "linux", _noticed(5, 10)),
-    Fault("service_dies_after_5_s_mac", "mac", _noticed(5, 10), some=True),
+    Fault("service_dies_after_5_s_mac", "mac", _noticed(5, 10)),
     Fault("service_dies_after_30_s", "linux", _noticed(30, 40)),
     Fault("service_dies_after_30_s_mac", "mac", _noticed(30, 40)),
     Fault("service_dies_later_than_is_looked", "linux", _not_noticed),

@@ -229,7 +229,8 @@ def test_a_real_file_system_that_is_read_only(file: pathlib.Path) -> None:
     result = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
     if "mount:" in result.stderr or "unshare:" in result.stderr:
         pytest.skip(f"no private mounts here: {result.stderr.strip()}")
-    assert (result.stdout, result.stderr) == (f"{file} cannot be written: Read-only file system\n", "")
+    why = "Read-only file system (is it mounted so, or has it become so by itself, after an error of the disk?)"
+    assert (result.stdout, result.stderr) == (f"{file} cannot be written: {why}\n", "")
     assert os.listdir(file.parent) == ["file"]
 
 
@@ -264,8 +265,8 @@ def test_what_a_dead_process_left_is_removed_and_not_followed(file: pathlib.Path
     [
         (errno.EACCES, "Permission denied"),
         (errno.EPERM, "Operation not permitted (is it marked immutable, or protected by macOS?)"),
-        (errno.ENOSPC, "No space left on device"),
-        (errno.EROFS, "Read-only file system"),
+        (errno.ENOSPC, "No space left on device (are space or inodes used up, as `df` and `df -i` say?)"),
+        (errno.EROFS, "Read-only file system (is it mounted so, or has it become so by itself, after an error of the disk?)"),
     ],
 )
 @pytest.mark.parametrize("call", ["open", "fchown", "fchmod", "fsync", "rename"])

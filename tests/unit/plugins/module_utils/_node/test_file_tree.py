@@ -148,7 +148,7 @@ def test_no_folder_to_place_it_in(place: pathlib.Path, kind: str) -> None:
     [
         (errno.EACCES, "Permission denied"),
         (errno.EPERM, "Operation not permitted (is it marked immutable, or protected by macOS?)"),
-        (errno.ENOSPC, "No space left on device"),
+        (errno.ENOSPC, "No space left on device (are space or inodes used up, as `df` and `df -i` say?)"),
     ],
 )
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
