@@ -29,7 +29,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 # drift of fast_path.
 SCENARIOS := server_062 server_071 real_package drift distributed sick mixed upgrade check_first ten_drifts airgap composition when_idle rollback default
 MORE_SCENARIOS := fast_path server_060 macs linux
-TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) cores unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
+TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) cores crash-some unit-oldest unit-others coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
 .PHONY: help
@@ -172,6 +172,20 @@ bench-report: venv ## Bring the figures in docs to what docs/performance.json sa
 .PHONY: bench-models
 bench-models: setup ## What a run of the models' role that changes nothing costs (MODELS=300 WORKERS=60 PAIRS=5).
 	@PYTHONPATH=tests/fleet:tests/gpustack python3 tests/bench/models.py --models $(or $(MODELS),300) --workers $(or $(WORKERS),60) --pairs $(or $(PAIRS),5)
+
+CRASH := PYTHONPATH=tests/crash:tests/fleet:tests/hosts:tests/mirror python3 tests/crash/crash.py
+
+.PHONY: crash crash-some crash-report
+crash: setup ## Kill runs at every change that they make (POINTS=0 MINUTES=600 ONLY= KINDS=linux,mac); writes docs/crash-points.
+	@$(CRASH) --points $(or $(POINTS),0) --minutes $(or $(MINUTES),600) $(if $(ONLY),--only "$(ONLY)") $(if $(KINDS),--kinds $(KINDS)) --results docs/crash-points.json
+	@$(CRASH:crash.py=through_ansible.py) --minutes $(or $(MINUTES),600) $(if $(KINDS),--kinds $(KINDS)) --results docs/crash-points.json
+	@$(MAKE) --no-print-directory crash-report
+
+crash-some: setup ## Eight of these points: two transactions on a Linux host.
+	@$(CRASH) --points 4 --kinds linux --only node/rollback
+
+crash-report: venv ## Bring the tables in docs to what docs/crash-points.json says.
+	@python3 tests/crash/crash_report.py
 
 .PHONY: mutation
 mutation: venv ## Change the pure code in every small way and see that a test notices (FILES= for some files only).

@@ -142,7 +142,7 @@ case ${1-venv} in
     oldest) setup_oldest ;;
     all)
         link_interpreters
-        install_missing gcc iproute2 libc6-dev mmdebstrap openssh-client openssh-server openssl shellcheck
+        install_missing gcc iproute2 libc6-dev mmdebstrap openssh-client openssh-server openssl shellcheck strace
         ;;
     *)
         echo "usage: setup.sh venv|oldest|all" >&2
