@@ -29,7 +29,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 # are cured at once, and the unit tests have every drift of `drift` and `fast_path`.
 SCENARIOS := server_062 server_071 real_package distributed upgrade ten_drifts composition check_first sick mixed airgap when_idle rollback default
 MORE_SCENARIOS := fast_path drift server_060 real_package_linux macs linux
-TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) faults-some canaries-some privileges cores unit-oldest unit-others fuzz-some coverage lint-yaml lint-docs readers-test artefact lint-python
+TEST_JOBS := sanity demo hosts-test $(SCENARIOS:%=molecule-%) faults-some canaries-some privileges crash-some cores unit-oldest unit-others fuzz-some coverage lint-yaml lint-docs readers-test artefact lint-python
 LINT_JOBS := lint-yaml lint-docs lint-python
 
 .PHONY: help
@@ -142,7 +142,7 @@ cores: setup ## The playbook under every supported ansible-core that a Python of
 
 # Each target below it is a kind of fault of its own.
 .PHONY: faults faults-all faults-some
-faults: faults-all canaries privileges ## What runs do on hosts, and with mirrors, that have a fault: all of it (ONLY='mirror_*' for some, NODES=100 in a fleet).
+faults: faults-all canaries privileges crash ## What runs do on hosts, and with mirrors, that have a fault: all of it (ONLY='mirror_*' for some, NODES=100 in a fleet).
 
 FAULTS = PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/faults/faults.py
 
@@ -210,6 +210,21 @@ fuzz: fuzz-setup ## A campaign of the coverage-guided fuzzer, written down in do
 fuzz-some: fuzz-setup ## Every parser fuzzed, for 40 seconds in all.
 	@PYTHONPATH=$(COLLECTIONS):$(CACHE)/node $(CACHE)/venv-fuzz/bin/python tests/fuzz/campaign.py --seconds 40 --seed 1 \
 	    --folder $(CACHE)/fuzz-some --fresh all
+
+.PHONY: crash crash-some crash-report
+CRASH := PYTHONPATH=tests/crash:tests/fleet:tests/hosts:tests/mirror python3 tests/crash/crash.py
+
+.PHONY: crash crash-some crash-report
+crash: setup ## Kill runs at every change that they make (POINTS=0 MINUTES=600 ONLY= KINDS=linux,mac); writes docs/crash-points.
+	@$(CRASH) --points $(or $(POINTS),0) --minutes $(or $(MINUTES),600) $(if $(ONLY),--only "$(ONLY)") $(if $(KINDS),--kinds $(KINDS)) --results docs/crash-points.json
+	@$(CRASH:crash.py=through_ansible.py) --minutes $(or $(MINUTES),600) $(if $(KINDS),--kinds $(KINDS)) --results docs/crash-points.json
+	@$(MAKE) --no-print-directory crash-report
+
+crash-some: setup ## Eight of these points: two transactions on a Linux host.
+	@$(CRASH) --points 4 --kinds linux --only node/rollback
+
+crash-report: venv ## Bring the tables in docs to what docs/crash-points.json says.
+	@python3 tests/crash/crash_report.py
 
 .PHONY: mutation
 mutation: venv ## Change the pure code in every small way and see that a test notices (FILES= for some files only).

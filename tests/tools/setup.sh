@@ -157,7 +157,7 @@ case ${1-venv} in
     fuzz) setup_fuzz ;;
     all)
         link_interpreters
-        install_missing gcc iproute2 libc6-dev mmdebstrap openssh-client openssh-server openssl shellcheck
+        install_missing gcc iproute2 libc6-dev mmdebstrap openssh-client openssh-server openssl shellcheck strace
         ;;
     *)
         echo "usage: setup.sh venv|oldest|fuzz|all" >&2

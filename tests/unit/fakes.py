@@ -15,6 +15,7 @@ import typing as t
 import zlib
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult, FileStatus
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.temporary import belongs_to
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
     CommandMissingError,
     HostError,
@@ -209,6 +210,12 @@ class MemoryHost:
             self.files.pop(below, None)
         self.folders = {folder for folder in self.folders if folder != path and not folder.startswith(f"{path}/")}
         self.folder_modes = {folder: mode for folder, mode in self.folder_modes.items() if folder in self.folders}
+
+    def remove_leftovers(self, path: str) -> None:
+        folder, _slash, name = path.rpartition("/")
+        for found in self.names(folder):
+            if belongs_to(found) == name:
+                self.remove(f"{folder}/{found}")
 
     def rename(self, old: str, new: str) -> None:
         failure = f"{old} cannot be renamed to {new}"

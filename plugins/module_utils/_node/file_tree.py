@@ -128,9 +128,13 @@ def place_link(path: str, target: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a file, a link or a whole folder; what is gone already is no error."""
+    """Remove a file, a link or a whole folder; what is gone already is no error.
+
+    Who died while it removed a folder has left it under another name: that goes as well.
+    """
     kind = kind_of(path)
     if kind == ABSENT:
+        remove_stale(path)
         return
     with as_host_error(f"{path} cannot be removed"), contextlib.suppress(FileNotFoundError):
         if kind == FOLDER:

@@ -18,7 +18,7 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import file_tree, regular_file, swap
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import file_tree, regular_file, swap, temporary
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.atomic_file import replace_file
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.exposure import exposure
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.http_status import http_status
@@ -203,6 +203,10 @@ class Host:
     def remove(self, path: str) -> None:
         """Remove a file, a link (not what it leads to) or a whole folder; what is gone already is no error."""
         file_tree.remove(path)
+
+    def remove_leftovers(self, path: str) -> None:
+        """Remove what a run that died has left beside the path: what was to take its place, or what was there before."""
+        temporary.remove_stale(path)
 
     def rename(self, old: str, new: str) -> None:
         """Give a file or folder another name on the same file system; a file at the new name is replaced."""

@@ -24,6 +24,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending 
     state_folder,
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.steps import Step, Undo, undo
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.temporary import belongs_to
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.tree_digest import tree_digest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.health import Health, health_of
@@ -159,8 +160,16 @@ def tidy(host: Host) -> None:
     # What is left now goes another time.
     with contextlib.suppress(HostError):
         for name in host.names(state_folder(host)):
-            if name.startswith(_BACKUPS) and name != kept:
+            # A run may also have died while it removed one.
+            meant = belongs_to(name) or name
+            if meant.startswith(_BACKUPS) and name != kept:
                 host.remove(f"{state_folder(host)}/{name}")
+
+
+def clean(host: Host, journal: Journal) -> None:
+    """Remove what the run that left this journal was making, or had replaced, when it died: nobody else may come by there again."""
+    for path in oldest(journal):
+        host.remove_leftovers(path)
 
 
 def _backups(host: Host, journal: Journal) -> str:

@@ -21,6 +21,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.archive 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.disk_space import check_room
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.download import DownloadOptions, download
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.temporary import belongs_to
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.trial import try_program
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import archive_listing, builds, urls
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError, GpustackError, HostError
@@ -117,7 +118,7 @@ class ReleaseStore:
                 others = [folder for folder in found if folder not in kept]
                 doomed = others if len(others) < len(found) else [path]
             else:
-                doomed = [path] if _PART.match(name) or name == _UNFINISHED else []
+                doomed = [path] if _PART.match(name) or name == _UNFINISHED or belongs_to(name) else []
             for one in doomed:
                 try:
                     self._host.remove(one)

@@ -56,4 +56,7 @@ class Resource(t.Protocol):
         """What is still not as wanted after the steps and a restart that succeeded, one clause each; empty where all is."""
 
     def finish(self) -> t.Tuple[str, ...]:
-        """Tidy up after success, such as old releases beyond those to keep; returns warnings. Never fails."""
+        """Tidy up after success, such as old releases beyond those to keep; returns warnings. Never fails.
+
+        It may be asked for again by a run that goes on with one which died meanwhile.
+        """

@@ -51,6 +51,15 @@ def rename(old: str, new: str) -> None:
 
 def take_away(path: str) -> None:
     """Remove a folder, its name in one step first: nobody finds half of it. Raises OSError."""
+    try:
+        # An empty one is gone in one step, and what others put into it just now stays theirs.
+        os.rmdir(path)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    else:
+        flush_folder(os.path.dirname(path))
+        return
     temporary = temporary_name(path)
     try:
         os.rename(path, temporary)

@@ -16,6 +16,9 @@ import re
 import shutil
 import typing as t
 
+# What temporary_name() and aside_name() give: the path's own name, then a process.
+_NAME = re.compile(r"\.(.+?)\.(\d+)(\.old)?\.metalfleet", re.DOTALL)
+
 
 def temporary_name(path: str) -> str:
     """The name beside the path under which this process makes what shall be there. Nothing is there."""
@@ -30,6 +33,12 @@ def aside_name(path: str) -> str:
     return os.path.join(folder, f".{name}.{os.getpid()}.old.metalfleet")
 
 
+def belongs_to(name: str) -> t.Optional[str]:
+    """The name of the path beside which a process made something of this name; None for any other name."""
+    match = _NAME.fullmatch(name)
+    return match.group(1) if match is not None else None
+
+
 def remove_stale(path: str) -> None:
     """Remove what processes that died, perhaps with our pid, left beside the path: it may hold secrets, or be large."""
     folder, name = os.path.split(path)
@@ -38,10 +47,9 @@ def remove_stale(path: str) -> None:
     except OSError:
         # A folder that may only be written to; whether the file can be replaced shows soon.
         names = []
-    pattern = re.compile(rf"\.{re.escape(name)}\.(\d+)(\.old)?\.metalfleet")
     for found in names:
-        match = pattern.fullmatch(found)
-        if match is not None and _is_dead(int(match.group(1))):
+        match = _NAME.fullmatch(found)
+        if match is not None and match.group(1) == name and _is_dead(int(match.group(2))):
             discard(os.path.join(folder, found))
 
 

@@ -127,7 +127,7 @@ class _Transaction:
             self._remember(plan)
             journals.tidy(self.host)
             return Outcome(planned, decision, applied=True)
-        was_restarted = journal is not None and journal.restarting
+        is_adopted, was_restarted = journal is not None, journal is not None and journal.restarting
         journal = self._change(plan, journal)
         after = None
         if self.service is not None and journal.restarting:
@@ -136,10 +136,13 @@ class _Transaction:
                 return Outcome(planned, decision, applied=True)
             after = self._prove(self.service, plan, journal, was_restarted)
         left = self._left(decision)
+        notes: tuple[str, ...] = ()
+        if not left and (plan.steps or is_adopted):
+            # While there is a journal: it is what brings the next run here if this one dies before everything is tidy.
+            notes = tuple(note for resource in self.resources for note in resource.finish())
         journals.commit(self.host, journal)
         if left:
             raise ServiceError(futile(left) if decision.now else f"everything was changed as wanted, and still {'; '.join(left)}")
-        notes = tuple(note for resource in self.resources for note in resource.finish()) if plan.steps else ()
         return Outcome(planned, decision, True, None if after is None else journal.health, after, notes)
 
     def _plan(self) -> _Plan:
@@ -195,6 +198,7 @@ class _Transaction:
             remove_receipt(self.host)
             pending = plan.view.record if plan.view is not None else None
             return journals.begin(self.host, Journal(int(self.host.now()), self._health(), pending, needs_restart, rolls_back))
+        journals.clean(self.host, journal)
         needs_restart = journal.needs_restart or needs_restart
         return journals.note(self.host, journal, needs_restart=needs_restart, rolls_back=journal.rolls_back or rolls_back)
 

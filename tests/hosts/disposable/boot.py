@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -55,18 +56,20 @@ def boot(spec: Spec, material: Material, network_ready: t.Callable[[], None], re
     """Runs as PID 1 of the new host, before its program. network_ready waits until the session gave us an interface."""
     socket.sethostname(spec.name)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    is_new = not os.path.exists(f"{material.folder}/upper")
     root = _root_file_system(spec, material)
     _devices(root, mac=spec.kind == "mac")
-    _identity(root, spec, material)
+    if is_new:
+        _identity(root, spec, material)
     if spec.kind == "mac":
-        _mac_mounts(root, material.profile or {})
+        _mac_mounts(root, material.profile or {}, is_new)
     else:
         _linux_mounts(root)
     network_ready()
     _network(spec)
     ready()
     os.chdir(root)
-    os.mkdir(".old", 0o700)
+    os.makedirs(".old", 0o700, exist_ok=True)
     kernel.pivot_root(".", ".old")
     kernel.umount("/.old", kernel.MNT_DETACH)
     os.rmdir("/.old")
@@ -79,11 +82,10 @@ def boot(spec: Spec, material: Material, network_ready: t.Callable[[], None], re
 
 
 def _root_file_system(spec: Spec, material: Material) -> str:
-    """Read-only layers, all writes to a tmpfs that ends with the mount namespace."""
+    """Read-only layers, all writes to the host's disk, which is a tmpfs of the session: it outlives the host if that is to boot again."""
     space = str(material.folder)
-    kernel.mount("tmpfs", space, "tmpfs", 0, "mode=755")
     for name in ("upper", "work", "root"):
-        os.mkdir(f"{space}/{name}", 0o755)
+        os.makedirs(f"{space}/{name}", 0o755, exist_ok=True)
     lower = ":".join([*reversed(spec.layers), str(material.skin), str(material.base)])
     root = f"{space}/root"
     kernel.mount("overlay", root, "overlay", 0, f"lowerdir={lower},upperdir={space}/upper,workdir={space}/work")
@@ -149,13 +151,18 @@ def _linux_mounts(root: str) -> None:
     kernel.mount("tmpfs", f"{root}/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777")
 
 
-def _mac_mounts(root: str, profile: t.Dict[str, t.Any]) -> None:
+def _mac_mounts(root: str, profile: t.Dict[str, t.Any], is_new: bool) -> None:
     """No /proc and no /sys: only the stand-ins know where the real one is, and jobs get their own (skin/sim/spawn.py)."""
     kernel.mount("proc", f"{root}/.sim/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     kernel.mount("tmpfs", f"{root}/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
     os.mkdir(f"{root}/run/sshd", 0o755)
     for name in ("proc", "sys"):
         os.chmod(f"{root}/{name}", 0)
+    if not is_new:
+        # The kernel's memory, and not the disk's.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{root}/.sim/sysctl.json")
+        return
     _write(f"{root}/.sim/profile.json", json.dumps(profile))
     _write(f"{root}/.sim/calls.jsonl", "", 0o666)
     _write(f"{root}/.sim/events.jsonl", "")

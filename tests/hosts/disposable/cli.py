@@ -38,9 +38,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--layer", action="append", default=[], metavar="DIR", help="read-only folder above the image; the last is on top")
     up.add_argument("--spec", metavar="FILE", help="JSON list of {name, kind, profile, layers}; - reads standard input")
     up.add_argument("--timeout", type=float, default=UP_LIMIT_SECONDS)
-    down = commands.add_parser("down", help="end hosts")
-    down.add_argument("session")
-    down.add_argument("hosts", nargs="+", metavar="NAME")
+    ends = {"down": "end hosts", "crash": "end hosts as a power cut does, and keep their disks", "boot": "boot crashed hosts again"}
+    for name, text in ends.items():
+        end = commands.add_parser(name, help=text)
+        end.add_argument("session")
+        end.add_argument("hosts", nargs="+", metavar="NAME")
     run = commands.add_parser("run", help="run a command inside the session's network: run SESSION -- COMMAND...")
     run.add_argument("session")
     run.add_argument("argv", nargs=argparse.REMAINDER)
@@ -100,6 +102,10 @@ def _up(options: argparse.Namespace) -> None:
         print(f"{spec.name} {address}")
 
 
+def _end_or_boot(options: argparse.Namespace) -> None:
+    session.ask(options.session, {"action": options.command, "names": options.hosts, "limit": UP_LIMIT_SECONDS})
+
+
 def _command(options: argparse.Namespace) -> t.List[str]:
     argv: t.List[str] = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
     return argv
@@ -130,7 +136,7 @@ _COMMANDS: t.Dict[str, t.Callable[[argparse.Namespace], t.Optional[int]]] = {
     "start": lambda options: session.start(options.session, options.owner_pid),
     "stop": lambda options: session.stop(options.session),
     "up": _up,
-    "down": lambda options: session.ask(options.session, {"action": "down", "names": options.hosts}) and None,
+    **dict.fromkeys(("down", "crash", "boot"), _end_or_boot),
     "run": _run,
     "ssh": _ssh,
     "inventory": lambda options: print(inventory.text(SessionState(options.session)), end=""),

@@ -112,5 +112,7 @@ def _answer(connection: socket.socket, request: t.Dict[str, t.Any], state: Sessi
 _ACTIONS: t.Dict[str, t.Callable[[SessionState, t.Dict[str, t.Any]], t.Any]] = {
     "up": lambda state, request: lifecycle.up(state, [boot.Spec(**spec) for spec in request["specs"]], request["limit"]),
     "down": lambda state, request: lifecycle.down(state, request["names"]),
+    "crash": lambda state, request: lifecycle.crash(state, request["names"]),
+    "boot": lambda state, request: lifecycle.again(state, request["names"], request["limit"]),
     "ping": lambda state, request: state.name,
 }

@@ -63,8 +63,23 @@ def _register(state: SessionState, specs: t.List[Spec]) -> None:
 
 def up(state: SessionState, specs: t.List[Spec], limit_seconds: float) -> t.List[str]:
     """Boot all, side by side; returns when each answers as an ssh server, or takes all of them down again."""
-    deadline = time.monotonic() + limit_seconds
     _register(state, specs)
+    for spec in specs:
+        _make_disk(state, spec)
+    return _boot(state, specs, limit_seconds)
+
+
+def again(state: SessionState, names: t.Sequence[str], limit_seconds: float) -> t.List[str]:
+    """Boot hosts that crash() has ended, each with its disk and its address."""
+    specs = [state.spec(name) for name in names]
+    running = [spec.name for spec in specs if spec.pid]
+    if running:
+        raise HostsError(f"{', '.join(running)} runs; end it first: hosts crash {state.name} {' '.join(running)}")
+    return _boot(state, specs, limit_seconds)
+
+
+def _boot(state: SessionState, specs: t.List[Spec], limit_seconds: float) -> t.List[str]:
+    deadline = time.monotonic() + limit_seconds
     try:
         starting = [_start(state, spec) for spec in specs]
         for host in starting:
@@ -83,12 +98,17 @@ def up(state: SessionState, specs: t.List[Spec], limit_seconds: float) -> t.List
     return [spec.address for spec in specs]
 
 
-def _material(state: SessionState, spec: Spec) -> Material:
-    facts = state.read_facts()
+def _make_disk(state: SessionState, spec: Spec) -> None:
+    """In the session's mount namespace, where it stays when the host's ends."""
     folder = state.hosts / spec.name
     folder.mkdir()
+    kernel.mount("tmpfs", str(folder), "tmpfs", 0, "mode=755")
+
+
+def _material(state: SessionState, spec: Spec) -> Material:
+    facts = state.read_facts()
     return Material(
-        folder=folder,
+        folder=state.hosts / spec.name,
         base=pathlib.Path(facts["base"]),
         skin=pathlib.Path(facts["skins"][spec.kind]),
         host_key=state.host_key.read_text(encoding="ascii"),
@@ -190,15 +210,32 @@ def _wait_for_ssh(state: SessionState, specs: t.Sequence[Spec], deadline: float)
             time.sleep(POLL_SECONDS)
 
 
+def crash(state: SessionState, names: t.Sequence[str]) -> t.List[str]:
+    """End hosts as a power cut does: all of their processes at once. Disk and address stay, for again()."""
+    for name in names:
+        spec = state.spec(name)
+        _end(state, spec)
+        spec.pid = 0
+        state.write_spec(spec)
+    return list(names)
+
+
 def down(state: SessionState, names: t.Sequence[str]) -> t.List[str]:
-    """All of a host's processes end with its cgroup, and its mounts with them; the interface is ours to remove."""
+    """End hosts, and their disks with them."""
     specs = [state.spec(name) for name in names]
     for spec in specs:
-        # A dead network namespace is taken apart late, and its interface with it: do not wait for that.
-        subprocess.run(["ip", "link", "del", spec.link], capture_output=True, timeout=30, check=False)
-        cgroups.remove(cgroups.session_group(state.name) / spec.name)
+        _end(state, spec)
         with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
+                kernel.umount(str(state.hosts / spec.name), kernel.MNT_DETACH)
             (state.hosts / spec.name).rmdir()
         for suffix in (".json", ".log"):
             (state.hosts / f"{spec.name}{suffix}").unlink(missing_ok=True)
     return [spec.name for spec in specs]
+
+
+def _end(state: SessionState, spec: Spec) -> None:
+    """All of a host's processes end with its cgroup, and its mounts with them; the interface is ours to remove."""
+    # A dead network namespace is taken apart late, and its interface with it: do not wait for that.
+    subprocess.run(["ip", "link", "del", spec.link], capture_output=True, timeout=30, check=False)
+    cgroups.remove(cgroups.session_group(state.name) / spec.name)

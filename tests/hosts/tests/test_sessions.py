@@ -161,6 +161,37 @@ def test_down_ends_one_host_and_up_reuses_its_name(name: str) -> None:
     assert Host(name, "two").out("sysctl -n hw.model") == "VirtualMac2,1\n"
 
 
+def test_a_crashed_host_boots_again_with_its_disk_and_address(name: str) -> None:
+    _boot(name, os.getpid())
+    mac, linux = Host(name, "one"), Host(name, "two")
+    identity = linux.out("cat /etc/machine-id")
+    mac.sh("echo kept > /var/kept; sysctl iogpu.wired_limit_mb=5000; launchctl setenv GONE 1; rm /etc/hosts", check=True)
+    linux.sh("echo kept > /var/kept; echo gone > /run/gone; systemctl set-environment GONE=1", check=True)
+    linux.sh("nohup sleep 4321 >/dev/null 2>&1 &", check=True)
+    hosts("crash", name, "one", "two")
+    assert [path for path in _cgroups(name) if path.endswith(("/one", "/two"))] == []
+    refused = hosts("ssh", name, "one", "--", "true", check=False)
+    assert refused.returncode != 0
+    hosts("boot", name, "one", "two")
+    again = {"one": Host(name, "one"), "two": Host(name, "two")}
+    assert {host.address for host in again.values()} == {mac.address, linux.address}
+    assert again["one"].out("cat /var/kept; sysctl -n iogpu.wired_limit_mb; launchctl getenv GONE || echo none") == "kept\n0\nnone\n"
+    assert again["one"].sh("test -e /etc/hosts").returncode == 1, "what was removed stays away"
+    assert again["one"].lines("calls.jsonl"), "its logs go on"
+    assert again["two"].out("cat /var/kept /etc/machine-id") == f"kept\n{identity}"
+    assert again["two"].sh("test -e /run/gone").returncode == 1
+    assert "GONE" not in again["two"].out("systemctl show-environment")
+    assert again["two"].sh("pgrep -f 'sleep 432[1]'").returncode == 1
+    done = hosts("boot", name, "one", check=False)
+    assert (done.returncode, "runs; end it first" in done.stderr) == (1, True)
+    # Of now: the kernel gives the numbers of namespaces that are gone to others.
+    trace = Trace(name)
+    hosts("down", name, "two")
+    assert not (CACHE / "sessions" / name / "hosts" / "two").exists(), "its disk goes, too"
+    hosts("stop", name)
+    assert trace.left() == []
+
+
 def test_layers_lie_above_the_image(name: str, tmp_path: pathlib.Path) -> None:
     for folder, text in (("low", "low"), ("high", "high")):
         (tmp_path / folder / "opt").mkdir(parents=True)

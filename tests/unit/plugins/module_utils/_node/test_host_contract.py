@@ -96,6 +96,18 @@ def test_remove(ground: Ground, name: str) -> None:
     assert ground.picture()[1] == before
 
 
+def test_what_dead_runs_left_beside_a_path_goes(ground: Ground) -> None:
+    before = ground.picture()
+    host = ground.host
+    for name in (".file.99999999999.metalfleet", ".full.99999999999.old.metalfleet"):
+        host.write(ground.at(name), b"half", 0o600)
+    host.make_folder(ground.at(".none.99999999999.metalfleet/below"), 0o700)
+    for name in ("file", "full", "none"):
+        host.remove_leftovers(ground.at(name))
+    assert ground.picture() == before
+    host.remove_leftovers(ground.at("no/folder"))
+
+
 def test_rename(ground: Ground) -> None:
     host = ground.host
     host.rename(ground.at("file"), ground.at("other"))

@@ -137,6 +137,22 @@ def test_after_success_it_becomes_the_previous_one_and_the_rest_is_tidied_up() -
     ]
 
 
+def test_a_run_that_died_while_it_tidied_up_leaves_nothing_for_ever() -> None:
+    left = (f"{FOLDER}/.undo-1700000000.99999999999.metalfleet/0", f"{FOLDER}/.undo-3.99999999999.old.metalfleet/0")
+    kept = f"{FOLDER}/.receipt.99999999999.metalfleet"
+    host = MemoryHost(files=dict.fromkeys((*left, kept), b"secret"))
+    journals.tidy(host)  # type: ignore[arg-type]
+    assert sorted(host.files) == [kept]
+
+
+def test_who_goes_on_removes_what_the_dead_run_was_making() -> None:
+    left = ("/etc/.a.99999999999.metalfleet", "/srv/.b.99999999999.old.metalfleet/c")
+    host = MemoryHost(files=dict.fromkeys((*left, "/srv/.c.1.metalfleet"), b"half"))
+    records: t.Tuple[t.Dict[str, t.Any], ...] = ({"path": "/etc/a"}, {"argv": ["x"]}, {"path": "/srv/b"})
+    journals.clean(host, dataclasses.replace(NEW, records=records))  # type: ignore[arg-type]
+    assert sorted(host.files) == ["/srv/.c.1.metalfleet"]
+
+
 @pytest.mark.parametrize("rolls_back", [0, 5])
 def test_one_without_changes_leaves_the_previous_one_unless_it_took_it_back(rolls_back: int) -> None:
     host = MemoryHost()

@@ -10,6 +10,7 @@ import re
 import typing as t
 
 import pytest
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import journal as journals
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.journal import read_journal
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import state_folder
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path
@@ -79,6 +80,17 @@ def notes_of(host: Node) -> set[str]:
     """Everything in our own folder, whatever the time of its transaction was, and however often something was remembered."""
     folder = f"{state_folder(host)}/"  # type: ignore[arg-type]
     return {re.sub(r"/undo-\d+/.*", "/undo/", path) for path in host.files if path.startswith(folder)}
+
+
+def folders_of(host: Node) -> set[str]:
+    """All but our own, and that above it."""
+    own = state_folder(host)  # type: ignore[arg-type]
+    return {folder for folder in host.folders if not folder.startswith((own, "/proc/")) and not own.startswith(folder)}
+
+
+def releases_of(host: Node) -> list[str]:
+    """The files of the releases that are kept."""
+    return sorted(path for path in host.files if path.startswith(f"{state_folder(host)}/llama-box/"))  # type: ignore[arg-type]
 
 
 def assert_well(host: Node) -> None:
@@ -213,6 +225,60 @@ def test_wherever_a_rollback_dies_the_next_one_goes_on(kind: str) -> None:
         upgrade(host)
         assert state_of(host) == after
         assert_well(host)
+
+
+def test_wherever_a_rollback_of_the_first_run_dies_no_folder_is_left() -> None:
+    # A node on which the first run makes folders.
+    kind = "mac_0_7"
+    host = KINDS[kind]()
+    before = folders_of(host)
+    upgrade(host)
+    assert folders_of(host) > before
+    points = points_of(host, lambda: roll_back(host))
+    assert folders_of(host) == before
+    for number in range(1, len(points) + 1):
+        host = KINDS[kind]()
+        upgrade(host)
+        point = dies(host, number, lambda host=host: roll_back(host))  # type: ignore[misc]
+        roll_back(host)
+        assert (folders_of(host), is_at_rest(host)) == (before, True), point
+
+
+@TWO_KINDS
+def test_who_goes_on_leaves_nothing_that_the_dead_run_was_making(kind: str) -> None:
+    host = old_node(kind)
+    points = points_of(host, lambda: upgrade(host))
+    host = old_node(kind)
+    stop = next(number for number, one in enumerate(points, 1) if one.startswith("systemctl restart") or " bootout system/ai" in one)
+    dies(host, stop, lambda: upgrade(host))
+    # A folder that was replaced is removed after its path is new, so that no later step comes by there.
+    paths = list(journals.oldest(t.cast("journals.Journal", read_journal(host))))  # type: ignore[arg-type]
+    left = [f"{path.rpartition('/')[0]}/.{path.rpartition('/')[2]}.99999999999.metalfleet" for path in paths]
+    for path in left:
+        whole_nodes.write(host, path, b"left")
+    assert len(left) > 3
+    upgrade(host)
+    assert [path for path in left if path in host.files] == []
+
+
+@TWO_KINDS
+def test_wherever_an_upgrade_dies_the_next_run_keeps_no_more_releases(kind: str) -> None:
+    def another(host: Node) -> dict[str, t.Any]:
+        return bring(host, llama_box=llama_box(host, "v0.0.144", keep=0), settle_seconds=0.0)
+
+    def started() -> Node:
+        host = KINDS[kind]()
+        bring(host, llama_box=llama_box(host, "v0.0.139", keep=0), settle_seconds=0.0)
+        return host
+
+    host = started()
+    points = points_of(host, lambda: another(host))
+    kept = releases_of(host)
+    for number in range(1, len(points) + 1):
+        host = started()
+        point = dies(host, number, lambda host=host: another(host))  # type: ignore[misc]
+        another(host)
+        assert releases_of(host) == kept, point
 
 
 @TWO_KINDS

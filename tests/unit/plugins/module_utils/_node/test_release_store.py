@@ -360,6 +360,9 @@ def test_prunes_everything_but_what_is_to_stay(place):
         store.obtain(release)
     (place.folder / f".{'0' * 64}.part").write_bytes(b"x")
     (place.folder / ".unpacking").mkdir()
+    # As runs leave them that died while they pruned.
+    (place.folder / ".v0.0.1.99999999999.metalfleet/build").mkdir(parents=True)
+    (place.folder / VERSION / ".build.99999999999.metalfleet").mkdir(parents=True)
     (place.folder / "notes").write_bytes(b"kept: not ours")
     (place.folder / "builtin").mkdir()
     assert store.prune([store.folder_of(kept)]) == ()

@@ -42,6 +42,24 @@ def test_names_lie_beside_the_path(tmp_path: pathlib.Path) -> None:
     assert aside_name(str(tmp_path / "x")) == f"{tmp_path}/.x.{os.getpid()}.old.metalfleet"
 
 
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        (".x.1.metalfleet", "x"),
+        (".x.1.old.metalfleet", "x"),
+        (".a.b.2.1.metalfleet", "a.b.2"),
+        ("..unpacking.1.metalfleet", ".unpacking"),
+        ("x.1.metalfleet", None),
+        (".1.metalfleet", None),
+        (".x.y.metalfleet", None),
+        (".x.1.metalfleet.", None),
+        ("", None),
+    ],
+)
+def test_whose_a_temporary_name_is(name: str, path: t.Optional[str]) -> None:
+    assert temporary.belongs_to(name) == path
+
+
 def test_what_dead_processes_left_is_removed_whatever_it_is(tmp_path: pathlib.Path) -> None:
     pid = dead_pid()
     (tmp_path / f".x.{pid}.metalfleet" / "below").mkdir(parents=True)
