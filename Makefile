@@ -211,7 +211,6 @@ fuzz-some: fuzz-setup ## Every parser fuzzed, for 40 seconds in all.
 	@PYTHONPATH=$(COLLECTIONS):$(CACHE)/node $(CACHE)/venv-fuzz/bin/python tests/fuzz/campaign.py --seconds 40 --seed 1 \
 	    --folder $(CACHE)/fuzz-some --fresh all
 
-.PHONY: crash crash-some crash-report
 CRASH := PYTHONPATH=tests/crash:tests/fleet:tests/hosts:tests/mirror python3 tests/crash/crash.py
 
 .PHONY: crash crash-some crash-report
