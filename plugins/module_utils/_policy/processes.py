@@ -19,13 +19,14 @@ import typing as t
 # Every process that launchd or systemd starts has one of these; where none is seen, the environment is not seen.
 _USUAL_VARIABLES = ("PATH", "HOME", "XPC_SERVICE_NAME", "INVOCATION_ID")
 
-_PS_LINE = re.compile(r"\s*(?P<pid>\d+)\s+(?P<ppid>\d+)(?:\s(?P<command>.*))?\Z")
-_PS_PID_LINE = re.compile(r"\s*(?P<pid>\d+)(?:\s(?P<command>.*))?\Z")
-_STAT = re.compile(r"\d+ \((?P<name>.*)\) \S (?P<ppid>\d+) (?P<rest>.*)", re.DOTALL)
+# A command may hold line feeds, and then whatever its user likes: thousands of digits, say, which int() refuses.
+_PS_LINE = re.compile(r"\s*(?P<pid>[0-9]{1,10})\s+(?P<ppid>[0-9]{1,10})(?:\s(?P<command>.*))?\Z")
+_PS_PID_LINE = re.compile(r"\s*(?P<pid>[0-9]{1,10})(?:\s(?P<command>.*))?\Z")
+_STAT = re.compile(r"[0-9]+ \((?P<name>.*)\) \S (?P<ppid>[0-9]{1,10}) (?P<rest>.*)", re.DOTALL)
 # proc(5): starttime is field 22, the 18th behind the parent's pid, in ticks of which USER_HZ makes 100 a second everywhere.
 _START_FIELD = 17
 _TICKS_PER_SECOND = 100
-_ETIME = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
+_ETIME = re.compile(r"(?:(?:([0-9]{1,9})-)?([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{1,9})")
 
 
 @dataclasses.dataclass(frozen=True)

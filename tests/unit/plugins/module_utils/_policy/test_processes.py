@@ -147,3 +147,13 @@ def test_descendants():
     assert with_descendants(table, 99) == []
     assert [process.pid for process in with_descendants([Process(10, 20, "a"), Process(20, 10, "b")], 10)] == [10, 20]
     assert [process.pid for process in with_descendants([Process(0, 0, "kernel"), Process(1, 0, "launchd")], 0)] == [0, 1]
+
+
+# More digits than int() takes, and more than any pid or time has.
+@pytest.mark.parametrize("number", ["1" * 5000, "1" * 11])
+def test_numbers_of_absurd_length_are_no_numbers(number):
+    assert parse_ps(f"{number} 1 x\n1 {number} y\n2 1 z") == [Process(2, 1, "z")]
+    assert parse_ps_commands(f"7 sh -c x\n{number} y") == {7: f"sh -c x\n{number} y"}
+    assert parse_stat_ppid(f"1 (x) S {number} 1") is None
+    for text in (f"{number}:00", f"00:{number}", f"{number}:00:00", f"{number}-00:00:00"):
+        assert parse_etime(text) is None
