@@ -30,7 +30,9 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releas
 _PIECE_BYTES = 256 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 10
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)\Z", re.ASCII)
+# No file is so large that its size has more digits, and int() refuses thousands of them.
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)\Z")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +244,7 @@ class _Download:
         """From which byte on the answer is, and how long the whole file is, None where nothing says it."""
         start, total = 0, self._size_bytes
         length = response.headers.get("Content-Length", "")
-        said = int(length) if length.isdecimal() else None
+        said = int(length) if _LENGTH.fullmatch(length) else None
         if response.status == 206:
             match = _RANGE.match(response.headers.get("Content-Range", ""))
             start = int(match.group(1)) if match else -1

@@ -161,6 +161,16 @@ def test_refuses_a_part_of_a_file_of_another_size(place):
     assert not place.part.exists()
 
 
+@pytest.mark.parametrize("header", ["Content-Length: {}", "Content-Range: bytes {}-10239/10240", "Content-Range: bytes 1000-10239/{}"])
+def test_numbers_of_absurd_length_are_no_numbers(place, header):
+    name, _colon, value = header.partition(": ")
+    place.part.write_bytes(CONTENT[:1000])
+    # int() refuses thousands of digits.
+    place.fail(Fault(headers={name: value.format("9" * 5000)}))
+    place.get()
+    assert place.part.read_bytes() == CONTENT
+
+
 def test_starts_again_where_what_came_before_does_not_fit(place):
     place.part.write_bytes(b"x" * 1000)
     place.fail(Fault(status=416))
