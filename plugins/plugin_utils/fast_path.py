@@ -143,7 +143,7 @@ def _read(told: t.Mapping[str, t.Any], mark: str) -> Answer:
             # As ActionBase._execute_module has it: nothing that a node says is ever a template on the controller.
             result = wrap_var(json.loads(text))
             return Answer(dict(result), int(age))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             raise _NotAsked("the receipt has a result that cannot be read") from None
     if told["rc"] == _NOTHING_REMEMBERED:
         raise _NotAsked("no interpreter is configured, and there is no receipt that names one")

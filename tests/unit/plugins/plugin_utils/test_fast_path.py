@@ -99,6 +99,10 @@ def test_nothing_that_a_node_says_is_a_template(monkeypatch: pytest.MonkeyPatch)
         ("{} ok 60 {{\n", "the receipt has a result that cannot be read"),
         ("{} ok x {{}}\n", "the receipt has a result that cannot be read"),
         ("{} ok 60 7\n", "the receipt has a result that cannot be read"),
+        # From a node that means no good.
+        ("{} ok 60 " + "[" * 100_000 + "\n", "the receipt has a result that cannot be read"),
+        ("{} ok 60 [" + "1" * 5000 + "]\n", "the receipt has a result that cannot be read"),
+        ("{} ok " + "1" * 5000 + " {{}}\n", "the receipt has a result that cannot be read"),
         ("{}\n", ""),
     ],
 )
