@@ -16,7 +16,7 @@ archive=$(ls "$run"/metalfleet-gpustack-*.tar.gz)
 
 echo "== the archive holds nothing but what is used at run time"
 if tar tzf "$archive" | cut -d/ -f1 | sort -u |
-    grep -vxE 'CHANGELOG\.rst|CONTRIBUTING\.md|FILES\.json|LICENSE|MANIFEST\.json|README\.md|changelogs|docs|meta|playbooks|plugins|roles'; then
+    grep -vxE 'CHANGELOG\.rst|CONTRIBUTING\.md|FILES\.json|LICENSE|MANIFEST\.json|README\.md|SECURITY\.md|changelogs|docs|meta|playbooks|plugins|roles'; then
     echo "artefact: the names above are not to be shipped; add them to build_ignore in galaxy.yml" >&2
     exit 1
 fi

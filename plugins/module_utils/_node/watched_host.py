@@ -26,7 +26,7 @@ _MOST_LINKS = 40
 _NO_LOOKS = frozenset(
     (
         "system machine effective_uid process_id now monotonic pause limited make_folder lock exposure"
-        " write remove rename create append place_file place_folder place_link restore"
+        " write remove remove_leftovers rename create append place_file place_folder place_link restore"
     ).split()
 )
 
