@@ -7,10 +7,9 @@
 """Load once what every process of a task would load for itself.
 
 Ansible forks a process for each node and task. What that process imports (the filters of ansible-core, the plugins of connection and
-become with their documentation, jinja2's tables for a first template) is gone with it: about a third of the CPU of the process of a
-task that finds its receipt. The strategies `linear` and `free` look up a task's action plugin before they fork
-(`action_loader.get(..., class_only=True)` in their run(), in ansible-core 2.18 to 2.21), which imports its module; what that
-module has loaded, all forks have.
+become with their documentation, jinja2's tables for a first template) is gone with it. The strategies `linear` and `free` look up a
+task's action plugin before they fork (`action_loader.get(..., class_only=True)` in their run(), in ansible-core 2.18 to 2.21), which
+imports its module; what that module has loaded, all forks have.
 
 Nothing depends on it: where a strategy does otherwise, or a plugin cannot be loaded, each process loads it as ever.
 """
