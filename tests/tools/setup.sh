@@ -95,52 +95,49 @@ choose_python() {
     done
 }
 
+# is_built FOLDER PINS: whether the virtual environment is there, and is that of the pins.
+is_built() {
+    [ "$(cat "$1/ready" 2>/dev/null)" = "$(sha256sum <"$2")" ] && "$1/bin/python" -c '' 2>/dev/null
+}
+
+# build PYTHON FOLDER PINS [OPTION OF PIP...]
+build() {
+    python=$1 folder=$2 wanted=$3
+    shift 3
+    "$python" -m venv --clear "$folder"
+    "$folder/bin/pip" install -qq --disable-pip-version-check "$@" --requirement "$wanted"
+    sha256sum <"$wanted" >"$folder/ready"
+}
+
 setup_venv() {
-    wanted=$(sha256sum <"$pins")
-    if [ "$(cat "$venv/ready" 2>/dev/null)" = "$wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; then
+    if is_built "$venv" "$pins"; then
         return
     fi
     install_missing ca-certificates git
     link_interpreters
-    python=$(choose_python)
-    if [ -z "$python" ]; then
+    chosen=$(choose_python)
+    if [ -z "$chosen" ]; then
         install_missing python3 python3-venv
         link_interpreters
-        python=$(choose_python)
+        chosen=$(choose_python)
     fi
-    if [ -z "$python" ]; then
+    if [ -z "$chosen" ]; then
         echo "setup: needs Python 3.11 or newer with its venv module; found only: $(interpreters | cut -d' ' -f1 | sort -uV | tr '\n' ' ')" >&2
         return 1
     fi
-    echo "setup: building .cache/venv with $python"
-    "$python" -m venv --clear "$venv"
-    "$venv/bin/pip" install -qq --disable-pip-version-check --requirement "$pins"
-    echo "$wanted" >"$venv/ready"
+    echo "setup: building .cache/venv with $chosen"
+    build "$chosen" "$venv" "$pins"
 }
 
 setup_oldest() {
-    oldest=$cache/venv-oldest
-    oldest_pins=$root/requirements/oldest.txt
-    wanted=$(sha256sum <"$oldest_pins")
-    if [ "$(cat "$oldest/ready" 2>/dev/null)" = "$wanted" ] && "$oldest/bin/python" -c '' 2>/dev/null; then
-        return
-    fi
-    "$(readlink "$cache/pythons/python3.9")" -m venv --clear "$oldest"
-    "$oldest/bin/pip" install -qq --disable-pip-version-check --requirement "$oldest_pins"
-    echo "$wanted" >"$oldest/ready"
+    is_built "$cache/venv-oldest" "$root/requirements/oldest.txt" ||
+        build "$(readlink "$cache/pythons/python3.9")" "$cache/venv-oldest" "$root/requirements/oldest.txt"
 }
 
 # The fuzzer comes as a binary, so each wheel has its digest in the pins.
 setup_fuzz() {
-    fuzz=$cache/venv-fuzz
-    fuzz_pins=$root/requirements/fuzz.txt
-    wanted=$(sha256sum <"$fuzz_pins")
-    if [ "$(cat "$fuzz/ready" 2>/dev/null)" = "$wanted" ] && "$fuzz/bin/python" -c '' 2>/dev/null; then
-        return
-    fi
-    "$(choose_python)" -m venv --clear "$fuzz"
-    "$fuzz/bin/pip" install -qq --disable-pip-version-check --require-hashes --only-binary :all: --requirement "$fuzz_pins"
-    echo "$wanted" >"$fuzz/ready"
+    is_built "$cache/venv-fuzz" "$root/requirements/fuzz.txt" ||
+        build "$(choose_python)" "$cache/venv-fuzz" "$root/requirements/fuzz.txt" --require-hashes --only-binary :all:
 }
 
 # Ansible finds a collection only below a folder ansible_collections/NAMESPACE/NAME.
