@@ -49,6 +49,9 @@ class MemoryLive(receipt_check.Live):
             raise FileNotFoundError(path)
         return content
 
+    def target(self, path: bytes) -> bytes:
+        return str(self.host.files[path.decode()].target).encode()
+
     def names(self, path: bytes) -> list[bytes]:
         return [name.encode() for name in self.host.names(path.decode())]
 

@@ -30,6 +30,8 @@ _ALARM_SECONDS = 20
 # For ending what hangs; then the kernel ends this program.
 _LAST_SECONDS = 5
 _LIMIT_BYTES = 4 * 1024 * 1024
+# As many as macOS follows on the way to a file.
+_MOST_LINKS = 32
 # A clock may be set back a little between two runs.
 _CLOCK_SECONDS = 60
 
@@ -56,6 +58,10 @@ class Live:
             return _drain(descriptor, path)
         finally:
             posix.close(descriptor)
+
+    def target(self, path: bytes) -> bytes:
+        """Where a link leads."""
+        return posix.readlink(path)
 
     def names(self, path: bytes) -> t.Iterable[bytes]:
         """The names in a folder."""
@@ -243,16 +249,29 @@ class _Comparison:
 
 
 def trusted(live: Live, path: bytes) -> bool:
-    """Whether nobody but root can have written the file: root's alone, and every folder above it is root's to change."""
+    """Whether nobody but root can have written the file: root's alone, and every folder and link on the way to it root's to change."""
     status = live.status(path)
     if status.st_mode & 0o170000 != 0o100000 or status.st_mode & 0o077 or status.st_uid != 0:
         return False
-    while len(path) > 1:
-        path = path.rpartition(b"/")[0] or b"/"
-        # Of a link (/var on macOS) it counts who may replace it, and those are the ones who may write above it.
-        status = live.status(path)
-        is_link = status.st_mode & 0o170000 == 0o120000
-        if status.st_uid != 0 or not (is_link or status.st_mode & 0o022 == 0):
+    at, rest, left = b"", [b"/", *_parts(path)[:-1]], _MOST_LINKS
+    while rest:
+        name = rest.pop(0)
+        if name == b"..":
+            at = at.rpartition(b"/")[0]
+            continue
+        here = name if name == b"/" else at + b"/" + name
+        status = live.status(here)
+        if status.st_mode & 0o170000 == 0o120000:
+            # Its mode says nothing; who may replace it is who may write the folder above. /var is a link to private/var on macOS.
+            target = live.target(here)
+            at = b"" if target[:1] == b"/" else at
+            rest = _parts(target) + rest
+            left -= 1
+        elif status.st_mode & 0o022:
+            return False
+        elif name != b"/":
+            at = here
+        if status.st_uid != 0 or left < 0:
             return False
     return True
 
@@ -290,6 +309,10 @@ def main(mark: str, wanted: str, version: str, max_age_seconds: float) -> None:
     line = b"\n%s %s\n" % (mark.encode(), told.replace(b"\n", b" "))
     while line:
         line = line[posix.write(1, line) :]
+
+
+def _parts(path: bytes) -> t.List[bytes]:
+    return [part for part in path.split(b"/") if part not in (b"", b".")]
 
 
 def _status(live: Live, path: bytes) -> t.Any:

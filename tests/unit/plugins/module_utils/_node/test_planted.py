@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import typing as t
 
 import pytest
@@ -261,6 +262,13 @@ def test_a_forged_receipt_is_never_trusted() -> None:
             assert told(receipt) == not_trusted, (path, uid, mode)
             os.chown(path, 0, 0)
             path.chmod(0o600 if path == receipt else 0o700)
+        # The way to it through a link of root's, and through a folder that everybody may write.
+        elsewhere = folder(above / "elsewhere", 0o755)
+        (elsewhere / "way").symlink_to("..")
+        assert told(elsewhere / "way" / "receipt") == b'ok 1000 {"changed": false}'
+        elsewhere.chmod(0o777)
+        assert told(elsewhere / "way" / "receipt") == not_trusted
+        shutil.rmtree(elsewhere)
         receipt.rename(above / "other")
         receipt.symlink_to("other")
         assert told(receipt) == not_trusted

@@ -140,8 +140,6 @@ def test_the_seal_where_python_has_no_sha256_of_its_own(monkeypatch: pytest.Monk
         ("/var/lib/metalfleet", {"uid": 501}, False),
         ("/var/lib", {"mode": 0o777}, False),
         ("/var", {"uid": 501}, False),
-        # As on macOS.
-        ("/var", {"mode": 0o777, "link": True}, True),
         ("/", {"mode": 0o777}, False),
     ],
 )
@@ -157,13 +155,47 @@ def test_a_receipt_that_others_could_have_written_is_not_trusted(path: str, chan
         def status(self, path: bytes) -> t.Any:
             found = super().status(path)
             if path.decode() == odd and odd not in host.files:
-                found.st_mode = (0o120000 if change.get("link") else 0o040000) | change.get("mode", 0o755)
+                found.st_mode = 0o040000 | change.get("mode", 0o755)
                 found.st_uid = change.get("uid", 0)
             return found
 
     assert trusted(Odd(host), b"/var/lib/metalfleet/receipt") is is_trusted
     told = receipt_check.report(b"/var/lib/metalfleet/receipt", (b"w", b"1", 3600.0), NOW, Odd(host))
     assert told == (b"ok 1000 {}" if is_trusted else b"no the receipt could have been written by others than root")
+
+
+@pytest.mark.parametrize(
+    ("links", "odd", "is_trusted"),
+    [
+        ({"/var": "private/var"}, {}, True),
+        ({"/var": "/private/var"}, {}, True),
+        ({"/var": "./private/./var/"}, {}, True),
+        ({"/var": "private/other/../var"}, {}, True),
+        ({"/var": "private/other/./../var"}, {}, True),
+        ({"/var": "../private/var"}, {}, True),
+        ({"/var": "private/var"}, {"/private": {"st_uid": 501}}, False),
+        ({"/var": "private/var"}, {"/private": {"st_mode": 0o040777}}, False),
+        ({"/var": "private/var"}, {"/private/var": {"st_mode": 0o040777}}, False),
+        ({"/var": "private/other/../var"}, {"/private/other": {"st_mode": 0o040777}}, False),
+        # One link after another, of which a user has made the last.
+        ({"/var": "one", "/one": "/private/two", "/private/two": "var"}, {}, True),
+        ({"/var": "one", "/one": "/private/two", "/private/two": "var"}, {"/private/two": {"st_uid": 501}}, False),
+        ({"/var": "one", "/one": "var"}, {}, False),
+    ],
+)
+def test_where_links_above_the_receipt_lead_counts(links: dict[str, str], odd: dict[str, dict[str, int]], is_trusted: bool) -> None:
+    """Whoever may write a folder that a link leads through may put another one in its place."""
+
+    class Linked(receipt_check.Live):
+        def status(self, path: bytes) -> t.Any:
+            name = path.decode()
+            kind = 0o100600 if name.endswith("/receipt") else 0o120777 if name in links else 0o040755
+            return types.SimpleNamespace(**{"st_mode": kind, "st_uid": 0, **odd.get(name, {})})
+
+        def target(self, path: bytes) -> bytes:
+            return links[path.decode()].encode()
+
+    assert trusted(Linked(), b"/var/db/metalfleet/receipt") is is_trusted
 
 
 def test_a_folder_in_place_of_the_receipt() -> None:
