@@ -42,5 +42,7 @@ def preload() -> None:
         with contextlib.suppress(Exception):
             loader.get(name, class_only=True)
     with contextlib.suppress(Exception):
-        # All filters and tests are loaded with the first one.
+        # All filters and tests of ansible-core are loaded with the first one; each of a collection by itself.
         Templar(loader=DataLoader()).template(trust_as_template("{{ '{}' | ansible.builtin.from_yaml is ansible.builtin.truthy }}"))
+    with contextlib.suppress(Exception):
+        Templar(loader=DataLoader()).template(trust_as_template("{{ 'A' | metalfleet.gpustack.environment_line('1') }}"))
