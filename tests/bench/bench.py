@@ -54,8 +54,8 @@ class Bench:
                 self.targets.require_state(tool.name)
                 self._note(tool, FIRST, pair, cost, largest.peak_mib)
 
-    def no_change(self, chosen: t.Sequence[Tool], pairs: int) -> None:
-        """All tools on the same hosts, which are as every one of them wants them."""
+    def no_change(self, chosen: t.Sequence[Tool], pairs: int, keep: t.Callable[[], None]) -> None:
+        """All tools on the same hosts, which are as every one of them wants them. keep: called after each pair."""
         if not self.rows:
             self._boot()
             self._run(next(tool for tool in TOOLS if tool.name == "node"))
@@ -63,6 +63,7 @@ class Bench:
             for tool in _turn(chosen, pair):
                 # Before the first pair, to warm caches, and to see how much memory it takes.
                 self._one(tool, pair) if pair else self._rehearse(tool)
+            keep()
         self.targets.require_state("the whole of the bench")
 
     def _compile(self, chosen: t.Sequence[Tool]) -> None:
@@ -162,7 +163,7 @@ def print_table(rows: t.Sequence[Row]) -> None:
 
 
 def keep(rows: t.Sequence[Row], arguments: argparse.Namespace, described: t.Mapping[str, t.Any]) -> None:
-    """Put rows where they were asked for: also after the first phase, since the second one takes long."""
+    """Put rows where they were asked for: after each part, since what comes next takes long, and may not come to its end."""
     if arguments.results and rows:
         folder = ROOT / arguments.results
         write_rows(folder / "performance.json", merged(read_rows(folder / "performance.json"), rows))
@@ -191,8 +192,9 @@ def main() -> int:
             try:
                 bench.first([tool for tool in chosen if FIRST in tool.phases], arguments.first)
                 keep(bench.rows, arguments, started)
-                bench.no_change([tool for tool in chosen if NO_CHANGE in tool.phases], arguments.pairs)
-                keep(bench.rows, arguments, started)
+                bench.no_change(
+                    [tool for tool in chosen if NO_CHANGE in tool.phases], arguments.pairs, lambda: keep(bench.rows, arguments, started)
+                )
             finally:
                 mirror.terminate()
                 mirror.wait()
