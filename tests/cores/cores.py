@@ -31,6 +31,8 @@ VERSIONS = {
 VARIABLE = "GGML_METAL_NO_RESIDENCY"
 CANARY = "canary-of-the-cores"
 RELEASE = "v0.0.139"
+# Text that looks like something else; before 2.19 a template's result may be taken for a number, a truth value or nothing.
+LOOKS_LIKE = {"DIGITS": "0123", "WORD": "True", "NOTHING": "None", "LIST": "[1,2]"}
 
 
 def find_python(versions: tuple[str, ...]) -> str | None:
@@ -75,6 +77,15 @@ def lock_releases(fleet: Fleet) -> None:
     (fleet.folder / "llama_box.lock.yml").write_text(json.dumps({"format": 1, "releases": {RELEASE: releases}}))
 
 
+def require_text(fleet: Fleet, version: str) -> None:
+    """Values are in the file as they were given."""
+    for name in ("mac", "linux"):
+        lines = fleet.ssh(name, "cat /etc/default/gpustack").splitlines()
+        missing = [f"{key}={value}" for key, value in LOOKS_LIKE.items() if f"{key}={value}" not in lines]
+        if missing:
+            sys.exit(f"ansible-core {version}: {name} has {lines}, and not {missing}")
+
+
 def plant(fleet: Fleet) -> None:
     """The fault, in what each service reads at its next start."""
     fleet.ssh("mac", f"launchctl setenv {VARIABLE} 1")
@@ -87,7 +98,7 @@ def main() -> None:
     programs = {version: install(version, python) for version, python in found.items() if python is not None}
     with Fleet("cores") as fleet:
         variables = {
-            "gpustack_node_secrets": {"HF_TOKEN": CANARY},
+            "gpustack_node_secrets": {"HF_TOKEN": CANARY, **LOOKS_LIKE},
             "gpustack_node_llama_box_version": RELEASE,
             "gpustack_node_llama_box_source": "push",
             "gpustack_node_llama_box_archives_folder": str(fleet.folder / "archives"),
@@ -104,6 +115,7 @@ def main() -> None:
             first, second = run_site(fleet, program), run_site(fleet, program)
             if (first, second) != (["1", "1"], ["0", "0"]):
                 sys.exit(f"ansible-core {version}: {first} changes at first and {second} afterwards")
+            require_text(fleet, version)
             print(f"ansible-core {version}: cured, then nothing to do")
     for version, python in found.items():
         if python is None:
