@@ -33,6 +33,19 @@ def until(question: t.Callable[[], t.Any], what: str, limit_seconds: float = LIM
         time.sleep(0.001)
 
 
+def tasks(module: str, arguments: t.Mapping[str, t.Any], result: str) -> t.List[t.Dict[str, t.Any]]:
+    """Run a module, and keep what it says in a file where Ansible runs."""
+    keep = {"content": "{{ done | to_json }}", "dest": result, "mode": "0600"}
+    here = {
+        "delegate_to": "localhost",
+        "vars": {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"},
+    }
+    return [
+        {"name": "Run it", f"metalfleet.gpustack.{module}": dict(arguments), "register": "done", "ignore_errors": True},
+        {"name": "Keep what it said", "ansible.builtin.copy": keep, **here},
+    ]
+
+
 class Playbook:
     """A play with one task: a module with arguments on one host. Each has a controller of its own: no connection is shared."""
 
@@ -41,17 +54,9 @@ class Playbook:
         folder = fleet.folder / name
         folder.mkdir(exist_ok=True)
         self._result = folder / "result.json"
-        keep = {"content": "{{ done | to_json }}", "dest": str(self._result), "mode": "0600"}
-        here = {
-            "delegate_to": "localhost",
-            "vars": {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"},
-        }
-        tasks = [
-            {"name": "Run it", f"metalfleet.gpustack.{module}": dict(arguments), "register": "done", "ignore_errors": True},
-            {"name": "Keep what it said", "ansible.builtin.copy": keep, **here},
-        ]
         self._playbook = folder / "playbook.yml"
-        self._playbook.write_text(json.dumps([{"name": "Crash", "hosts": host, "gather_facts": False, "tasks": tasks}]))
+        play = {"name": "Crash", "hosts": host, "gather_facts": False, "tasks": tasks(module, arguments, str(self._result))}
+        self._playbook.write_text(json.dumps([play]))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -124,11 +129,15 @@ class Machine:
                     found.append(int(folder.parent.name))
         return found
 
-    def holder(self) -> t.List[int]:
-        """Who has the lock, by what the lock says: a number of the host's own."""
+    def named_holder(self) -> int:
+        """Who has the lock, by what the lock says: a number of the host's own; 0 where it names nobody."""
         said = re.match(rb"process (\d+) ", pathlib.Path(self._path("lock")).read_bytes())
+        return int(said.group(1)) if said else 0
+
+    def holder(self) -> t.List[int]:
+        """The process of that number, if it has the lock's file open."""
         status = {pid: pathlib.Path(f"/proc/{pid}/status").read_text() for pid in self.at_lock()}
-        return [pid for pid, text in status.items() if said and re.search(rf"NSpid:.*\t{int(said.group(1))}\n", text)]
+        return [pid for pid, text in status.items() if re.search(rf"NSpid:.*\t{self.named_holder()}\n", text)]
 
     def kill_sessions(self) -> None:
         """SIGKILL for each sshd that serves a session; the one that listens stays."""
@@ -138,10 +147,12 @@ class Machine:
                     os.kill(pid, signal.SIGKILL)
 
     def signal_holder(self, number: int) -> None:
-        """A signal for the run of a module."""
-        for pid in self.holder():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        """A signal for the run of a module. Raises ProcessLookupError where there is none."""
+        found = self.holder()
+        if not found:
+            raise ProcessLookupError("nobody has the lock")
+        for pid in found:
+            os.kill(pid, number)
 
     def cut_power(self) -> None:
         """Every process at once, the first one included."""

@@ -14,6 +14,7 @@ import typing as t
 import crash
 import crash_layer
 import judge
+import pull
 from crash_rows import FINISHED, MADE_ALL, NOTHING, WRONG, Row
 from fleet import ROOT, Fleet
 from scenarios import PRISTINE, Scenario, cure
@@ -64,16 +65,18 @@ class Cut:
         until(lambda: question(self.machine), f"the run is {stage}")
         if what == SSHD:
             self.machine.kill_sessions()
-            self._playbook.wait()
+            lost = self._playbook.wait()
         else:
             self.machine.cut_power()
-            self._playbook.wait()
+            lost = self._playbook.wait()
             self.target.close()
             self.machine.boot()
             self.target = Target(self._fleet, self.target.name, self._kind, crash.pid_of(self._fleet, self.target.name))
         found = self.target.ask("look")
         # What a service manager or a kernel was told by a command is gone after a boot, and the service started with what files there are.
         outcome, wrong = judge.outcome(self._before, self._after, found)
+        if not lost.get("unreachable"):
+            wrong.append(f"the run has not lost its node: {lost}")
         said = self._playbook.run()
         end = self.target.ask("look", calm=True)
         wrong += judge.differences(self._after, end)
@@ -100,6 +103,8 @@ def main() -> None:
     with Fleet("crash") as fleet:
         folder = fleet.folder / "layer"
         lock = crash_layer.make(folder)
+        if "two" in wanted:
+            pull.add_to(folder)
         for kind in options.kinds.split(","):
             fleet.boot({kind: f"{kind}:{crash.PROFILES[kind]}:{folder}"})
             # What only the service manager's memory holds would not be there after a boot.

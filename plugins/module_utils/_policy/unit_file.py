@@ -172,16 +172,17 @@ def _without(assignment: Assignment, name: str, text: str) -> str:
     if assignment.value_is_sound and len(going) == len(assignment.words):
         return "".join(comment for _number, comment in comments)
     kept: t.List[t.Tuple[_Line, str]] = []
-    start = first = 0
+    start = first_word = 0
     for line in assignment.lines:
         end = start + len(line.content)
         # A word can begin on one line and end on another one; those of other lines are not looked at, of which there can be many.
-        while first < len(going) and going[first].end <= start:
-            first += 1
-        last = first
-        while last < len(going) and going[last].start < end:
-            last += 1
-        kept.append((line, _cut(line, [(max(word.start - start, 0), word.end - start) for word in going[first:last]])))
+        while first_word < len(going) and going[first_word].end <= start:
+            first_word += 1
+        last_word = first_word
+        while last_word < len(going) and going[last_word].start < end:
+            last_word += 1
+        here = going[first_word:last_word]
+        kept.append((line, _cut(line, [(max(word.start - start, 0), word.end - start) for word in here])))
         start = end
     # A line goes when nothing but its continuation is left of it; the first one holds the key, so it always stays.
     staying = [(line, content) for line, content in kept if content == line.content or content.strip(_BLANKS + "\\")]
