@@ -136,8 +136,14 @@ class Machine:
 
     def holder(self) -> t.List[int]:
         """The process of that number, if it has the lock's file open."""
-        status = {pid: pathlib.Path(f"/proc/{pid}/status").read_text() for pid in self.at_lock()}
-        return [pid for pid, text in status.items() if re.search(rf"NSpid:.*\t{self.named_holder()}\n", text)]
+        number = self.named_holder()
+        found = []
+        for pid in self.at_lock():
+            # One that was about to start a command has ended since.
+            with contextlib.suppress(OSError):
+                if re.search(rf"NSpid:.*\t{number}\n", pathlib.Path(f"/proc/{pid}/status").read_text()):
+                    found.append(pid)
+        return found
 
     def kill_sessions(self) -> None:
         """SIGKILL for each sshd that serves a session; the one that listens stays."""

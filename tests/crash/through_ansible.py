@@ -47,6 +47,7 @@ class Cut:
     def __init__(self, fleet: Fleet, target: Target, scenario: Scenario) -> None:
         self._fleet, self._kind, self._scenario = fleet, target.kind, scenario
         self.target = target
+        self.resource = f"{scenario.resource}, by ssh"
         self.machine = Machine(fleet, target.name, _STATE[target.kind])
         self._playbook = Playbook(fleet, target.name, scenario.module, scenario.arguments, "cut")
         self.target.ask("restore", name=PRISTINE)
@@ -83,10 +84,18 @@ class Cut:
         if said.get("failed") or said.get("unreachable"):
             wrong.append(f"the next run: {said}")
         made = {judge.BEFORE: MADE_ALL, judge.AFTER: NOTHING}.get(outcome, FINISHED)
+        # Without its sshd a module goes on, and the next run waits for its lock. One whose host is killed does not.
+        wanted = {judge.BEFORE: [True] if what == HOST else [True, False], judge.AFTER: [False]}.get(outcome, [True, False])
+        if said.get("changed") not in wanted:
+            wrong.append(f"the next run, on a host that is as {outcome}, says changed: {said.get('changed')}")
         if not said.get("changed"):
-            # Without its sshd a module goes on, and the next run waits for its lock.
             made = NOTHING
-        return Row(self._kind, f"{self._scenario.resource}, by ssh", f"{what} killed {stage}", outcome, WRONG if wrong else made), wrong
+        return Row(self._kind, self.resource, self.point(what, stage), outcome, WRONG if wrong else made), wrong
+
+    @staticmethod
+    def point(what: str, stage: str) -> str:
+        """As the table names it."""
+        return f"{what} killed {stage}"
 
 
 def main() -> None:
@@ -95,6 +104,7 @@ def main() -> None:
     parser.add_argument("--kinds", default="linux,mac")
     parser.add_argument("--minutes", type=float, default=600.0)
     parser.add_argument("--only", choices=[SSHD, HOST, "two"], action="append")
+    parser.add_argument("--missing", action="store_true", help="only points of which the results have no row yet")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / ".cache/crash/crash-points.json")
     options = parser.parse_args()
     options.results.parent.mkdir(parents=True, exist_ok=True)
@@ -114,13 +124,14 @@ def main() -> None:
             arguments = {key: value for key, value in whole.arguments.items() if key not in ("receipt_for", "wired_limit")}
             scenario = dataclasses.replace(whole, arguments=arguments)
             cut = Cut(fleet, target, scenario)
-            for what in (SSHD, HOST):
-                for stage, question in stages(cut.records) if what in wanted else ():
-                    if not results.is_late():
-                        results.add(*cut.at(what, stage, question))
             if "two" in wanted:
                 for line in two_at_once(fleet, cut.target, cut.machine, scenario):
                     print(f"crash: {kind}: {line}", flush=True)
+            for what in (SSHD, HOST):
+                for stage, question in stages(cut.records) if what in wanted else ():
+                    is_known = options.missing and results.knows(kind, cut.resource, cut.point(what, stage))
+                    if not (is_known or results.is_late()):
+                        results.add(*cut.at(what, stage, question))
             fleet.halt([kind])
     results.finish()
 
