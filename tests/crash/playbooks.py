@@ -59,14 +59,15 @@ class Playbook:
         self._playbook.write_text(json.dumps([play]))
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """In the background."""
+    def start(self, pipelining: bool = False) -> None:
+        """In the background. pipelining: no terminal on the host, whose end would end the module."""
         self._result.unlink(missing_ok=True)
         environment = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache/collections"),
             "ANSIBLE_HOME": str(self._playbook.parent / "home"),
             "ANSIBLE_SSH_ARGS": "-o ControlMaster=no",
+            "ANSIBLE_PIPELINING": str(pipelining),
         }
         command = self._fleet.playbook_command(str(self._playbook), "-e", json.dumps({"ansible_ssh_args": _SSH}))
         log = (self._playbook.parent / "log").open("wb")
@@ -108,9 +109,13 @@ class Machine:
                 found += [int(pid) for pid in path.read_text().split()]
         return found
 
-    def journal(self) -> t.Optional[t.Dict[str, t.Any]]:
-        """The journal of the transaction that has not ended."""
-        return self._read("journal.json")
+    def journal(self, seen_by: int = 0) -> t.Optional[t.Dict[str, t.Any]]:
+        """The journal of the transaction that has not ended. seen_by: a process of the host, if one is known, which is quicker."""
+        try:
+            found: t.Dict[str, t.Any] = json.loads(pathlib.Path(self._path("journal.json", seen_by)).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found
 
     def has(self, name: str) -> bool:
         """Whether the collection's folder has a file of this name."""
@@ -131,7 +136,10 @@ class Machine:
 
     def named_holder(self) -> int:
         """Who has the lock, by what the lock says: a number of the host's own; 0 where it names nobody."""
-        said = re.match(rb"process (\d+) ", pathlib.Path(self._path("lock")).read_bytes())
+        try:
+            said = re.match(rb"process (\d+) ", pathlib.Path(self._path("lock")).read_bytes())
+        except OSError:
+            return 0
         return int(said.group(1)) if said else 0
 
     def holder(self) -> t.List[int]:
@@ -152,14 +160,6 @@ class Machine:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def signal_holder(self, number: int) -> None:
-        """A signal for the run of a module. Raises ProcessLookupError where there is none."""
-        found = self.holder()
-        if not found:
-            raise ProcessLookupError("nobody has the lock")
-        for pid in found:
-            os.kill(pid, number)
-
     def cut_power(self) -> None:
         """Every process at once, the first one included."""
         (self._group / "cgroup.kill").write_text("1")
@@ -175,13 +175,6 @@ class Machine:
         except OSError:
             return ""
 
-    def _path(self, name: str) -> str:
-        pids = self.pids()
+    def _path(self, name: str, seen_by: int = 0) -> str:
+        pids = [seen_by] if seen_by else self.pids()
         return f"/proc/{pids[0]}/root{self._state}/{name}" if pids else "/nowhere"
-
-    def _read(self, name: str) -> t.Optional[t.Dict[str, t.Any]]:
-        try:
-            found: t.Dict[str, t.Any] = json.loads(pathlib.Path(self._path(name)).read_bytes())
-        except (OSError, ValueError):
-            return None
-        return found

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import os
 import re
 import signal
 import time
@@ -18,6 +20,7 @@ from target import Target
 
 from playbooks import Machine, Playbook, until
 
+_ATTEMPTS = 5
 _TIME = "%Y-%m-%d %H:%M:%S"
 _HELD = re.compile(
     r"another run works on this node: process (?P<pid>\d+) since (?P<since>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC; wait until it has ended"
@@ -40,14 +43,24 @@ def two_at_once(fleet: Fleet, target: Target, machine: Machine, scenario: Scenar
     patient_pull = Pull(fleet, target.name, scenario.module, waiting, "patient")
     impatient_pull = Pull(fleet, target.name, scenario.module, hasty, "impatient")
 
-    def begin(run: t.Union[Playbook, Pull]) -> datetime.datetime:
-        """Have it hold the lock for as long as the others need, however slow this machine is."""
-        target.ask("restore", name=PRISTINE)
-        since = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0, tzinfo=None)
-        run.start()
-        until(lambda: (machine.journal() or {}).get("restarting"), "the first run restarts the service")
-        machine.signal_holder(signal.SIGSTOP)
-        return since
+    def begin(run: t.Union[Playbook, Pull]) -> t.Tuple[int, datetime.datetime]:
+        """Have it hold the lock for as long as the others need, however slow this machine is. Returns its process, and when it began.
+
+        It is stopped between two files: later its commands run, whose time limits would be over when it goes on.
+        """
+        for _attempt in range(_ATTEMPTS):
+            target.ask("restore", name=PRISTINE)
+            since = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0, tzinfo=None)
+            run.start()
+            (holder,) = until(machine.holder, "the first run has the lock")
+            until(functools.partial(_has_changed, machine, holder), "the first run changes something")
+            os.kill(holder, signal.SIGSTOP)
+            if (machine.journal() or {"restarting": True})["restarting"] is False:
+                return holder, since
+            # Too late, on a machine that is busy.
+            os.kill(holder, signal.SIGCONT)
+            run.wait()
+        raise NotSeenError(f"no run was stopped in time, of {_ATTEMPTS}")
 
     def need_held(said: Said, since: datetime.datetime) -> str:
         held = _HELD.search(said.get("msg", ""))
@@ -58,40 +71,44 @@ def two_at_once(fleet: Fleet, target: Target, machine: Machine, scenario: Scenar
         _need(since <= datetime.datetime.strptime(held["since"], _TIME) <= now, f"begun at {since}: {said}")
         return held.group()
 
-    since = begin(first)
+    holder, since = begin(first)
     yield f"another controller, lock_wait_seconds 0: {need_held(impatient.run(), since)}"
     yield f"ansible-pull, lock_wait_seconds 0: {need_held(impatient_pull.run(), since)}"
     patient.start()
     patient_pull.start()
     until(lambda: len(machine.at_lock()) >= 3, "two runs wait for the lock")
-    machine.signal_holder(signal.SIGCONT)
+    os.kill(holder, signal.SIGCONT)
     _need_changed(first.wait(), True)
     _need_changed(patient.wait(), False)
     _need_changed(patient_pull.wait(), False)
     yield "another controller and ansible-pull that wait: both succeed after the first one, and change nothing"
 
-    begin(first)
-    machine.signal_holder(signal.SIGKILL)
+    holder, since = begin(first)
+    os.kill(holder, signal.SIGKILL)
     start = time.monotonic()
     _need_changed(impatient_pull.run(), True)
     yield f"a controller's run killed with SIGKILL: ansible-pull, lock_wait_seconds 0, succeeds after {time.monotonic() - start:.1f} s"
     first.wait()
 
-    since = begin(pull)
+    holder, since = begin(pull)
     yield f"a controller while ansible-pull works, lock_wait_seconds 0: {need_held(impatient.run(), since)}"
     patient.start()
     until(lambda: len(machine.at_lock()) >= 2, "a controller's run waits for the lock")
-    machine.signal_holder(signal.SIGCONT)
+    os.kill(holder, signal.SIGCONT)
     _need_changed(pull.wait(), True)
     _need_changed(patient.wait(), False)
     yield "a controller that waits for ansible-pull: it succeeds afterwards, and changes nothing"
 
-    begin(pull)
-    machine.signal_holder(signal.SIGKILL)
+    holder, since = begin(pull)
+    os.kill(holder, signal.SIGKILL)
     start = time.monotonic()
     _need_changed(impatient.run(), True)
     yield f"ansible-pull's run killed with SIGKILL: a controller, lock_wait_seconds 0, succeeds after {time.monotonic() - start:.1f} s"
     pull.wait()
+
+
+def _has_changed(machine: Machine, holder: int) -> bool:
+    return bool((machine.journal(holder) or {}).get("records"))
 
 
 def _need_changed(said: Said, changed: bool) -> None:
