@@ -15,6 +15,8 @@ OTHER = "other"
 OUTCOMES = (BEFORE, AFTER, JOURNALLED, OTHER)
 
 Look = t.Mapping[str, t.Any]
+# What a journal has of a command; see looking.py.
+COMMAND = "command"
 
 # What a run leaves beside a file while it makes the new one, and in its own folder.
 _TEMPORARY = re.compile(r"/\.[^/]+\.\d+(\.old)?\.metalfleet(/|$)")
@@ -64,20 +66,20 @@ def differences(wanted: Look, found: Look) -> t.List[str]:
 def changes_left(changes: t.Sequence[t.Mapping[str, t.Any]], after: Look, found: Look) -> t.List[t.Tuple[str, str]]:
     """Of the changes of a run that is not killed, those that have still to be made: (resource, where).
 
-    A command that a rollback undoes is left until the journal says that it was undone: who dies between the two is followed by a run
-    that does so again, and says so.
+    A rollback that dies between a command and the note that it was given is followed by one that gives it again, and says so. That is
+    the one place where a run cannot know better: the command is the last thing that its journal holds. Everywhere else the host says
+    what is left, and not the journal, so that a note that is missing or too early is found.
     """
     left = []
     commands = 0
     for change in changes:
-        resource, where = str(change["resource"]), str(change["where"])
-        if resource == "previous" and not where.startswith("/") and found["journal"]:
+        where = str(change["where"])
+        is_in_doubt = False
+        if change["resource"] == "previous" and change["action"] == "undone":
             commands += 1
-            is_made = commands <= found["undone"]
-        else:
-            is_made = _is_made(where, str(change.get("name", "")), after, found)
-        if not is_made:
-            left.append((resource, where))
+            is_in_doubt = found["records"][-1:] == [COMMAND] and commands == found["records"].count(COMMAND)
+        if is_in_doubt or not _is_made(where, str(change.get("name", "")), after, found):
+            left.append((str(change["resource"]), where))
     return left
 
 
@@ -85,7 +87,7 @@ def _is_made(where: str, name: str, after: Look, found: Look) -> bool:
     for key in (where, name):
         if key in after["live"]["sysctls"]:
             return bool(after["live"]["sysctls"][key] == found["live"]["sysctls"][key])
-    if where.startswith("/") and "launchctl" not in where and "systemctl" not in where:
+    if where.startswith("/") and not where.endswith(("/launchctl", "/systemctl")):
         wanted, there = _everything(after), _everything(found)
         below = {path for path in {*wanted, *there} if path == where or path.startswith(f"{where}/")}
         return all(wanted.get(path) == there.get(path) for path in below)

@@ -162,10 +162,13 @@ def look(calm: bool) -> t.Dict[str, t.Any]:
     }
     journal = pathlib.Path(STATE, "journal.json")
     found = {"files": files(), "notes": notes(), "live": live, "pid": pid, "answers": answers()}
-    # Of a rollback: how many commands it has noted to be undone, which nothing else shows.
     records = json.loads(journal.read_text())["records"] if journal.exists() else []
-    undone = sum("undone" in record for record in records)
-    return {**found, "state": STATE, "journal": journal.exists(), "undone": undone}
+    return {**found, "state": STATE, "journal": journal.exists(), "records": [_kind(record) for record in records]}
+
+
+def _kind(record: t.Mapping[str, t.Any]) -> str:
+    """What a record of the journal is of. A note says that the command before it was given; nothing else on the host does."""
+    return "note" if "undone" in record else "path" if "path" in record else "command"
 
 
 def keep(name: str) -> None:

@@ -33,6 +33,19 @@ def until(question: t.Callable[[], t.Any], what: str, limit_seconds: float = LIM
         time.sleep(0.001)
 
 
+def tasks(module: str, arguments: t.Mapping[str, t.Any], result: str) -> t.List[t.Dict[str, t.Any]]:
+    """Run a module, and keep what it says in a file where Ansible runs."""
+    keep = {"content": "{{ done | to_json }}", "dest": result, "mode": "0600"}
+    here = {
+        "delegate_to": "localhost",
+        "vars": {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"},
+    }
+    return [
+        {"name": "Run it", f"metalfleet.gpustack.{module}": dict(arguments), "register": "done", "ignore_errors": True},
+        {"name": "Keep what it said", "ansible.builtin.copy": keep, **here},
+    ]
+
+
 class Playbook:
     """A play with one task: a module with arguments on one host. Each has a controller of its own: no connection is shared."""
 
@@ -41,27 +54,20 @@ class Playbook:
         folder = fleet.folder / name
         folder.mkdir(exist_ok=True)
         self._result = folder / "result.json"
-        keep = {"content": "{{ done | to_json }}", "dest": str(self._result), "mode": "0600"}
-        here = {
-            "delegate_to": "localhost",
-            "vars": {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"},
-        }
-        tasks = [
-            {"name": "Run it", f"metalfleet.gpustack.{module}": dict(arguments), "register": "done", "ignore_errors": True},
-            {"name": "Keep what it said", "ansible.builtin.copy": keep, **here},
-        ]
         self._playbook = folder / "playbook.yml"
-        self._playbook.write_text(json.dumps([{"name": "Crash", "hosts": host, "gather_facts": False, "tasks": tasks}]))
+        play = {"name": "Crash", "hosts": host, "gather_facts": False, "tasks": tasks(module, arguments, str(self._result))}
+        self._playbook.write_text(json.dumps([play]))
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """In the background."""
+    def start(self, pipelining: bool = False) -> None:
+        """In the background. pipelining: no terminal on the host, whose end would end the module."""
         self._result.unlink(missing_ok=True)
         environment = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache/collections"),
             "ANSIBLE_HOME": str(self._playbook.parent / "home"),
             "ANSIBLE_SSH_ARGS": "-o ControlMaster=no",
+            "ANSIBLE_PIPELINING": str(pipelining),
         }
         command = self._fleet.playbook_command(str(self._playbook), "-e", json.dumps({"ansible_ssh_args": _SSH}))
         log = (self._playbook.parent / "log").open("wb")
@@ -103,9 +109,13 @@ class Machine:
                 found += [int(pid) for pid in path.read_text().split()]
         return found
 
-    def journal(self) -> t.Optional[t.Dict[str, t.Any]]:
-        """The journal of the transaction that has not ended."""
-        return self._read("journal.json")
+    def journal(self, seen_by: int = 0) -> t.Optional[t.Dict[str, t.Any]]:
+        """The journal of the transaction that has not ended. seen_by: a process of the host, if one is known, which is quicker."""
+        try:
+            found: t.Dict[str, t.Any] = json.loads(pathlib.Path(self._path("journal.json", seen_by)).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found
 
     def has(self, name: str) -> bool:
         """Whether the collection's folder has a file of this name."""
@@ -124,11 +134,24 @@ class Machine:
                     found.append(int(folder.parent.name))
         return found
 
+    def named_holder(self) -> int:
+        """Who has the lock, by what the lock says: a number of the host's own; 0 where it names nobody."""
+        try:
+            said = re.match(rb"process (\d+) ", pathlib.Path(self._path("lock")).read_bytes())
+        except OSError:
+            return 0
+        return int(said.group(1)) if said else 0
+
     def holder(self) -> t.List[int]:
-        """Who has the lock, by what the lock says: a number of the host's own."""
-        said = re.match(rb"process (\d+) ", pathlib.Path(self._path("lock")).read_bytes())
-        status = {pid: pathlib.Path(f"/proc/{pid}/status").read_text() for pid in self.at_lock()}
-        return [pid for pid, text in status.items() if said and re.search(rf"NSpid:.*\t{int(said.group(1))}\n", text)]
+        """The process of that number, if it has the lock's file open."""
+        number = self.named_holder()
+        found = []
+        for pid in self.at_lock():
+            # One that was about to start a command has ended since.
+            with contextlib.suppress(OSError):
+                if re.search(rf"NSpid:.*\t{number}\n", pathlib.Path(f"/proc/{pid}/status").read_text()):
+                    found.append(pid)
+        return found
 
     def kill_sessions(self) -> None:
         """SIGKILL for each sshd that serves a session; the one that listens stays."""
@@ -136,12 +159,6 @@ class Machine:
             if self._command(pid).startswith("sshd: ") and "listener" not in self._command(pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-
-    def signal_holder(self, number: int) -> None:
-        """A signal for the run of a module."""
-        for pid in self.holder():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
 
     def cut_power(self) -> None:
         """Every process at once, the first one included."""
@@ -158,13 +175,6 @@ class Machine:
         except OSError:
             return ""
 
-    def _path(self, name: str) -> str:
-        pids = self.pids()
+    def _path(self, name: str, seen_by: int = 0) -> str:
+        pids = [seen_by] if seen_by else self.pids()
         return f"/proc/{pids[0]}/root{self._state}/{name}" if pids else "/nowhere"
-
-    def _read(self, name: str) -> t.Optional[t.Dict[str, t.Any]]:
-        try:
-            found: t.Dict[str, t.Any] = json.loads(pathlib.Path(self._path(name)).read_bytes())
-        except (OSError, ValueError):
-            return None
-        return found

@@ -14,6 +14,7 @@ import typing as t
 import crash
 import crash_layer
 import judge
+import pull
 from crash_rows import FINISHED, MADE_ALL, NOTHING, WRONG, Row
 from fleet import ROOT, Fleet
 from scenarios import PRISTINE, Scenario, cure
@@ -22,7 +23,7 @@ from two_at_once import two_at_once
 
 from playbooks import Machine, Playbook, until
 
-SSHD, HOST = "sshd", "host"
+SSHD, PIPELINED, HOST = "sshd", "sshd with pipelining", "host"
 _STATE = {"linux": "/var/lib/metalfleet", "mac": "/var/db/metalfleet"}
 Question = t.Callable[[Machine], bool]
 
@@ -46,6 +47,7 @@ class Cut:
     def __init__(self, fleet: Fleet, target: Target, scenario: Scenario) -> None:
         self._fleet, self._kind, self._scenario = fleet, target.kind, scenario
         self.target = target
+        self.resource = f"{scenario.resource}, by ssh"
         self.machine = Machine(fleet, target.name, _STATE[target.kind])
         self._playbook = Playbook(fleet, target.name, scenario.module, scenario.arguments, "cut")
         self.target.ask("restore", name=PRISTINE)
@@ -60,30 +62,44 @@ class Cut:
     def at(self, what: str, stage: str, question: Question) -> t.Tuple[Row, t.List[str]]:
         """Cut it there."""
         self.target.ask("restore", name=PRISTINE)
-        self._playbook.start()
+        self._playbook.start(pipelining=what == PIPELINED)
         until(lambda: question(self.machine), f"the run is {stage}")
-        if what == SSHD:
+        if what != HOST:
             self.machine.kill_sessions()
-            self._playbook.wait()
+            lost = self._playbook.wait()
+            # Without a terminal a module goes on without its sshd; with one it dies of SIGHUP.
+            until(lambda: not self.machine.holder(), "the module has ended")
         else:
             self.machine.cut_power()
-            self._playbook.wait()
+            lost = self._playbook.wait()
             self.target.close()
             self.machine.boot()
             self.target = Target(self._fleet, self.target.name, self._kind, crash.pid_of(self._fleet, self.target.name))
         found = self.target.ask("look")
         # What a service manager or a kernel was told by a command is gone after a boot, and the service started with what files there are.
         outcome, wrong = judge.outcome(self._before, self._after, found)
+        if not lost.get("unreachable"):
+            wrong.append(f"the run has not lost its node: {lost}")
         said = self._playbook.run()
         end = self.target.ask("look", calm=True)
         wrong += judge.differences(self._after, end)
         if said.get("failed") or said.get("unreachable"):
             wrong.append(f"the next run: {said}")
         made = {judge.BEFORE: MADE_ALL, judge.AFTER: NOTHING}.get(outcome, FINISHED)
+        if what == PIPELINED and outcome != judge.AFTER:
+            wrong.append("the module has not gone on without its sshd")
+        wanted = {judge.BEFORE: [True], judge.AFTER: [False]}.get(outcome, [True, False])
+        if said.get("changed") not in wanted:
+            wrong.append(f"the next run, on a host that is as {outcome}, says changed: {said.get('changed')}")
         if not said.get("changed"):
-            # Without its sshd a module goes on, and the next run waits for its lock.
+            # A restart may go on without the run that began it.
             made = NOTHING
-        return Row(self._kind, f"{self._scenario.resource}, by ssh", f"{what} killed {stage}", outcome, WRONG if wrong else made), wrong
+        return Row(self._kind, self.resource, self.point(what, stage), outcome, WRONG if wrong else made), wrong
+
+    @staticmethod
+    def point(what: str, stage: str) -> str:
+        """As the table names it."""
+        return f"{what} killed {stage}"
 
 
 def main() -> None:
@@ -91,15 +107,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", default="linux,mac")
     parser.add_argument("--minutes", type=float, default=600.0)
-    parser.add_argument("--only", choices=[SSHD, HOST, "two"], action="append")
+    parser.add_argument("--only", choices=[SSHD, PIPELINED, HOST, "two"], action="append")
+    parser.add_argument("--missing", action="store_true", help="only points of which the results have no row yet")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / ".cache/crash/crash-points.json")
     options = parser.parse_args()
     options.results.parent.mkdir(parents=True, exist_ok=True)
     results = crash.Results(options.results, options.minutes)
-    wanted = options.only or [SSHD, HOST, "two"]
+    wanted = options.only or [SSHD, PIPELINED, HOST, "two"]
     with Fleet("crash") as fleet:
         folder = fleet.folder / "layer"
         lock = crash_layer.make(folder)
+        if "two" in wanted:
+            pull.add_to(folder)
         for kind in options.kinds.split(","):
             fleet.boot({kind: f"{kind}:{crash.PROFILES[kind]}:{folder}"})
             # What only the service manager's memory holds would not be there after a boot.
@@ -107,15 +126,16 @@ def main() -> None:
             whole = cure(kind, lock)
             # What only the kernel's memory holds would not be there either, and the receipt is the action plugin's matter here.
             arguments = {key: value for key, value in whole.arguments.items() if key not in ("receipt_for", "wired_limit")}
-            scenario = dataclasses.replace(whole, arguments=arguments)
+            scenario = dataclasses.replace(whole, arguments={**arguments, "lock_wait_seconds": 60.0})
             cut = Cut(fleet, target, scenario)
-            for what in (SSHD, HOST):
-                for stage, question in stages(cut.records) if what in wanted else ():
-                    if not results.is_late():
-                        results.add(*cut.at(what, stage, question))
             if "two" in wanted:
                 for line in two_at_once(fleet, cut.target, cut.machine, scenario):
                     print(f"crash: {kind}: {line}", flush=True)
+            for what in (SSHD, PIPELINED, HOST):
+                for stage, question in stages(cut.records) if what in wanted else ():
+                    is_known = options.missing and results.knows(kind, cut.resource, cut.point(what, stage))
+                    if not (is_known or results.is_late()):
+                        results.add(*cut.at(what, stage, question))
             fleet.halt([kind])
     results.finish()
 

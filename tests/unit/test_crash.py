@@ -80,6 +80,7 @@ OLD: t.Dict[str, t.Any] = {
     "state": "/var/lib/metalfleet",
     "answers": True,
     "journal": False,
+    "records": [],
 }
 NEW: t.Dict[str, t.Any] = {
     **OLD,
@@ -152,14 +153,50 @@ def test_changes_that_are_left() -> None:
     assert judge.changes_left(changes, NEW, look(OLD, notes=NEW["notes"])) == [every[0], *every[2:]]
 
 
-def test_a_command_that_a_rollback_undoes_is_left_until_that_is_noted() -> None:
-    changes = [{"resource": "previous", "where": "systemctl", "name": "A"}, {"resource": "previous", "where": "/etc/a", "name": "file"}]
-    both = [("previous", "systemctl"), ("previous", "/etc/a")]
-    assert judge.changes_left(changes, NEW, OLD) == both
-    assert judge.changes_left(changes, NEW, NEW) == []
-    manager = look(OLD, live=NEW["live"], journal=True)
-    assert judge.changes_left(changes, NEW, {**manager, "undone": 0}) == both
-    assert judge.changes_left(changes, NEW, {**manager, "undone": 1}) == both[1:]
+UNDONE = [
+    {"resource": "previous", "action": "undone", "where": "launchctl", "name": "A"},
+    {"resource": "previous", "action": "restored", "where": "/etc/a", "name": "file"},
+    {"resource": "previous", "action": "undone", "where": "/usr/sbin/sysctl", "name": "limit"},
+]
+MANAGER, FILE, SYSCTL = [(one["resource"], one["where"]) for one in UNDONE]
+MADE = {
+    MANAGER: {"live": {**OLD["live"], "manager": ""}},
+    FILE: {"files": NEW["files"]},
+    SYSCTL: {"live": {**OLD["live"], "manager": "", "sysctls": NEW["live"]["sysctls"]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("made", "records", "left"),
+    [
+        # Where the run may have died before its command or after it, the host does not matter: the next one gives it once more.
+        ([], "C", [MANAGER, FILE, SYSCTL]),
+        ([MANAGER], "C", [MANAGER, FILE, SYSCTL]),
+        ([MANAGER, FILE], "CNPC", [SYSCTL]),
+        ([MANAGER, FILE, SYSCTL], "CNPC", [SYSCTL]),
+        # A note is to be believed if the host says so too.
+        ([MANAGER], "CN", [FILE, SYSCTL]),
+        ([], "CN", [MANAGER, FILE, SYSCTL]),
+        ([MANAGER, FILE, SYSCTL], "CNPCN", []),
+        # One that was never written excuses nothing: a run that gives this command again says too much.
+        ([MANAGER], "CP", [FILE, SYSCTL]),
+        ([MANAGER, FILE], "CPC", [SYSCTL]),
+        ([MANAGER, FILE, SYSCTL], "CPC", [SYSCTL]),
+    ],
+)
+def test_a_command_that_a_rollback_undoes_is_left_only_while_its_note_is_about_to_be_written(
+    made: t.Sequence[t.Tuple[str, str]], records: str, left: t.Sequence[t.Tuple[str, str]]
+) -> None:
+    kinds = {"C": "command", "N": "note", "P": "path"}
+    found = look(OLD, journal=True, records=[kinds[letter] for letter in records])
+    for one in made:
+        found.update(MADE[one])
+    assert judge.changes_left(UNDONE, NEW, found) == left
+
+
+def test_without_a_journal_the_host_alone_says_what_a_rollback_has_left() -> None:
+    assert judge.changes_left(UNDONE, NEW, OLD) == [MANAGER, FILE, SYSCTL]
+    assert judge.changes_left(UNDONE, NEW, NEW) == []
 
 
 ROWS = [Row("mac", "node", "b", judge.AFTER, "changed nothing"), Row("linux", "node", "a", judge.JOURNALLED, FINISHED)]

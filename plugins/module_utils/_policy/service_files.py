@@ -94,7 +94,10 @@ def unit_values(texts: t.Iterable[str], key: str) -> t.List[str]:
     values: t.List[str] = []
     for text in texts:
         for assignment in assignments(text, (key,)):
-            values = [*values, assignment.value] if assignment.value else []
+            if assignment.value:
+                values.append(assignment.value)
+            else:
+                values.clear()
     return values
 
 

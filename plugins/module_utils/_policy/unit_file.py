@@ -12,6 +12,7 @@ and escape.c (words), src/core/load-fragment.c (Environment=, PassEnvironment=),
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 import re
@@ -73,10 +74,10 @@ class Assignment:
     words: t.Tuple[Word, ...]
     value_is_sound: bool
 
-    def line_number(self, index: int) -> int:
-        """On which line of the file a character of the joined lines stands."""
-        ends = itertools.accumulate(len(line.content) for line in self.lines)
-        return next(line.number for line, end in zip(self.lines, ends) if index < end)
+    def line_numbers(self, indices: t.Iterable[int]) -> t.List[int]:
+        """On which lines of the file characters of the joined lines stand."""
+        ends = list(itertools.accumulate(len(line.content) for line in self.lines))
+        return [self.lines[bisect.bisect_right(ends, index)].number for index in indices]
 
 
 def find_variable(text: str, name: str) -> t.Tuple[int, ...]:
@@ -89,33 +90,42 @@ def strip_variable(text: str, name: str) -> t.Tuple[str, t.Tuple[int, ...]]:
 
     An assignment that nothing remains of goes as a whole: left empty it would take back all that stand before it.
     """
-    after = text
-    # From the last one on, so that the offsets of the others stay true.
-    for assignment in reversed(list(assignments(text, _KEYS))):
-        if _lines_of(assignment, name):
-            # Comments between continued lines are part of the text from start to end, but not of the assignment.
-            start, end = assignment.lines[0].offset, assignment.lines[-1].next_offset
-            after = after[:start] + _without(assignment, name, text) + after[end:]
-    return after, find_variable(text, name)
+    parts: t.List[str] = []
+    numbers: t.List[int] = []
+    done = 0
+    for assignment in assignments(text, _KEYS):
+        found = _lines_of(assignment, name)
+        if found:
+            # Comments between continued lines are part of the text up to the assignment's end, but not of the assignment.
+            parts += [text[done : assignment.lines[0].offset], _without(assignment, name, text)]
+            done = assignment.lines[-1].next_offset
+            numbers += found
+    return "".join([*parts, text[done:]]), tuple(sorted(set(numbers)))
 
 
 def split_words(value: str, unescape: bool = True) -> t.Tuple[t.Tuple[Word, ...], bool]:
     """Split a value as systemd does, and whether all of it could be: from a broken quote or escape on, it is ignored."""
     words: t.List[Word] = []
-    index = len(value) - len(value.lstrip(_BLANKS))
+    index = _after_blanks(value, 0)
     while index < len(value):
         word = _word(value, index, unescape)
         if word is None:
             return tuple(words), False
         words.append(word)
-        rest = value[word.end :]
-        index = word.end + len(rest) - len(rest.lstrip(_BLANKS))
+        index = _after_blanks(value, word.end)
     return tuple(words), True
+
+
+def _after_blanks(value: str, start: int) -> int:
+    while start < len(value) and value[start] in _BLANKS:
+        start += 1
+    return start
 
 
 def _word(value: str, start: int, unescape: bool) -> t.Optional[Word]:
     """The word that begins at start; None where a quote or an escape in it is broken."""
-    index, text, quote = start, "", ""
+    index, quote = start, ""
+    text: t.List[str] = []
     while index < len(value) and (quote or value[index] not in _BLANKS):
         char = value[index]
         index += 1
@@ -123,12 +133,13 @@ def _word(value: str, start: int, unescape: bool) -> t.Optional[Word]:
             taken = _escaped(value, index, unescape)
             if taken is None:
                 return None
-            text, index = text + taken[0], taken[1]
+            text.append(taken[0])
+            index = taken[1]
         elif char == quote or (char in "\"'" and not quote):
             quote = "" if quote else char
         else:
-            text += char
-    return None if quote else Word(text, start, index)
+            text.append(char)
+    return None if quote else Word("".join(text), start, index)
 
 
 def _escaped(value: str, index: int, unescape: bool) -> t.Optional[t.Tuple[str, int]]:
@@ -147,7 +158,7 @@ def _escaped(value: str, index: int, unescape: bool) -> t.Optional[t.Tuple[str, 
 
 
 def _lines_of(assignment: Assignment, name: str) -> t.List[int]:
-    return [assignment.line_number(word.start) for word in assignment.words if _names(word, name)]
+    return assignment.line_numbers(word.start for word in assignment.words if _names(word, name))
 
 
 def _names(word: Word, name: str) -> bool:
@@ -157,13 +168,22 @@ def _names(word: Word, name: str) -> bool:
 def _without(assignment: Assignment, name: str, text: str) -> str:
     """The assignment's part of the file without the variable."""
     comments = _comments_between(assignment, text)
-    if assignment.value_is_sound and all(_names(word, name) for word in assignment.words):
+    going = [word for word in assignment.words if _names(word, name)]
+    if assignment.value_is_sound and len(going) == len(assignment.words):
         return "".join(comment for _number, comment in comments)
     kept: t.List[t.Tuple[_Line, str]] = []
-    start = 0
+    start = first_word = 0
     for line in assignment.lines:
-        kept.append((line, _cut(line, start, assignment.words, name)))
-        start += len(line.content)
+        end = start + len(line.content)
+        # A word can begin on one line and end on another one; those of other lines are not looked at, of which there can be many.
+        while first_word < len(going) and going[first_word].end <= start:
+            first_word += 1
+        last_word = first_word
+        while last_word < len(going) and going[last_word].start < end:
+            last_word += 1
+        here = going[first_word:last_word]
+        kept.append((line, _cut(line, [(max(word.start - start, 0), word.end - start) for word in here])))
+        start = end
     # A line goes when nothing but its continuation is left of it; the first one holds the key, so it always stays.
     staying = [(line, content) for line, content in kept if content == line.content or content.strip(_BLANKS + "\\")]
     last_line, last = staying[-1]
@@ -184,16 +204,16 @@ def _comments_between(assignment: Assignment, text: str) -> t.List[t.Tuple[int, 
     ]
 
 
-def _cut(line: _Line, start: int, words: t.Iterable[Word], name: str) -> str:
-    """One line of an assignment without the variable. start: where the line begins in the joined text."""
+def _cut(line: _Line, places: t.Sequence[t.Tuple[int, int]]) -> str:
+    """One line of an assignment without what is at some places (from, to), and the blanks behind each."""
     backslash = "\\" if line.is_continued else ""
     body = line.content[: len(line.content) - len(backslash)]
-    for word in reversed([word for word in words if _names(word, name)]):
-        begin, end = max(word.start - start, 0), word.end - start
-        # Not one of an earlier line. One of a later line takes nothing away: there is a backslash, and body ends before begin.
-        if end > 0:
-            before, after = body[:begin], body[end:].lstrip(_BLANKS)
-            body = before + after if after or backslash else before.rstrip(_BLANKS)
+    if places:
+        begins = [begin for begin, _end in places[1:]]
+        behind = [body[end:begin].lstrip(_BLANKS) for (_begin, end), begin in zip(places, [*begins, len(body)])]
+        body = "".join([body[: places[0][0]], *behind])
+        if not (behind[-1] or backslash):
+            body = body.rstrip(_BLANKS)
     if body.lstrip(_BLANKS)[:1] in tuple(_COMMENTS) and body + backslash != line.content:
         # What stood behind the variable must not become a comment, which would take the words behind it away.
         body = '"" ' + body

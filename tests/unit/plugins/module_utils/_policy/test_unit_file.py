@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import typing as t
 
@@ -164,6 +165,64 @@ def test_what_is_broken_ends_the_value(value):
     words, is_sound = split_words(value)
     assert not is_sound
     assert [word.text for word in words] == ["a"]
+
+
+class _Counted(str):
+    """Text that counts the characters of it that are copied."""
+
+    copied = 0
+
+    def _taken(self, text: str) -> _Counted:
+        type(self).copied += len(text)
+        return _Counted(text)
+
+    def __getitem__(self, key: t.Any) -> str:
+        return self._taken(super().__getitem__(key))
+
+    def __add__(self, other: str) -> str:
+        return self._taken(super().__add__(other))
+
+    def lstrip(self, chars: str | None = None, /) -> str:
+        return self._taken(super().lstrip(chars))
+
+    def rstrip(self, chars: str | None = None, /) -> str:
+        return self._taken(super().rstrip(chars))
+
+
+def _work(function: t.Callable[[str], t.Any], text: str) -> int:
+    """Calls made and characters copied; the same in each run, unlike a time."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    _Counted.copied = 0
+    counted = _Counted(text)
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        function(counted)
+    finally:
+        sys.setprofile(before)
+    return calls + _Counted.copied
+
+
+_LONG: t.Mapping[str, t.Callable[[int], str]] = {
+    "lines that go on": lambda many: "Environment=" + "A=1 \\\n" * many + "V=1\n",
+    "the variable on each of them": lambda many: "Environment=" + "V=1 \\\n" * many + "A=1\n",
+    "comments between them": lambda many: "Environment=" + "V=1 \\\n# why\n" * many + "A=1\n",
+    "words in one line": lambda many: f"Environment={'V=1 A=1 ' * many}\n",
+    "a word over all lines": lambda many: 'Environment="V=' + "1 \\\n" * many + '" A=1\n',
+    "assignments": lambda many: "Environment=V=1 A=1\n" * many,
+}
+
+
+@pytest.mark.parametrize("text_of", _LONG.values(), ids=_LONG)
+@pytest.mark.parametrize("function", [lambda text: strip_variable(text, "V"), split_words], ids=["strip", "split"])
+def test_a_file_that_is_twice_as_long_takes_twice_the_work(function, text_of):
+    once, twice = (_work(function, service(text_of(many))) for many in (100, 200))
+    assert twice < once * 2.2
 
 
 PIECES = (
