@@ -4,7 +4,7 @@
 """Hosts, and a server of GPUStack, that say templates wherever they say a text of their own. cores.py runs the playbook on them.
 
 What hostile_facts.py does with stand-ins for modules, this does with the collection's own modules and probes: host name, hardware, the
-environment file, unit, drop-in and property list, what systemctl and launchctl show, GPUStack's record of llama-box, and the API's answers.
+environment file, unit, drop-in and property list, what systemctl and launchctl show, and the API's answers.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ CONTROL = TEMPLATE.replace("OWNED", "CONTROL")
 PROFILE = ROOT / "tests/hosts/profiles/m3_ultra_512.json"
 PLIST = "/Library/LaunchDaemons/ai.gpustack.plist"
 UNIT = "/etc/systemd/system/gpustack.service"
-# Each of these is shown by a probe of the collection, or by Ansible's own.
-SHOWN = ("nodename", "model_identifier", "file", "drop_in", "worker", "model")
+# Each of these is shown, by a probe of the collection or by Ansible's own. Values of the environment that are not ours never are.
+SHOWN = ("nodename", "drop_in", "worker", "model")
 
 
 def template_of(what: str) -> str:
@@ -52,8 +52,6 @@ def plant(fleet: Fleet) -> None:
         code = "import socket, sys; socket.sethostname(sys.stdin.read())"
         fleet.ssh(name, f'python3 -c "{code}"', template_of("nodename").encode())
         fleet.ssh(name, "mkdir -p /etc/default && cat > /etc/default/gpustack", environment.encode())
-        record = "for f in $(find /root /Users -name versions.json 2>/dev/null); do cat > $f; done"
-        fleet.ssh(name, record, json.dumps({"llama-box": TEMPLATE}).encode())
     content = plistlib.loads(fleet.ssh("mac", f"cat {PLIST}").encode())
     content["EnvironmentVariables"] = {"OWN": template_of("plist"), TEMPLATE: "1"}
     content["ProgramArguments"] += ["--token", template_of("argument")]
