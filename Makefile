@@ -138,6 +138,7 @@ scenarios: setup ## Every Molecule scenario, those that make test leaves out amo
 .PHONY: cores
 cores: setup ## The playbook under every supported ansible-core that a Python of this machine can run.
 	@PYTHONPATH=tests/fleet:tests/mirror python3 tests/cores/hostile_facts.py
+	@PYTHONPATH=tests/fleet:tests/mirror python3 tests/cores/hostile_receipt.py
 	@PYTHONPATH=tests/fleet:tests/mirror python3 tests/cores/cores.py
 
 # Each target below it is a kind of fault of its own.

@@ -34,6 +34,13 @@ DEFAULT_MAX_AGE_HOURS = 24.0
 # It becomes a word of a shell command. Anything else, such as "/usr/bin/env python3", is the module's business.
 _INTERPRETER = re.compile(r"/[A-Za-z0-9_./+-]+")
 _LONGEST_REASON = 400
+# What a receipt's result has (_node/node.py). Ansible takes others, such as add_host, for orders, which it takes out of what a module
+# returns, and not out of what an action does: a node could make hosts of the inventory, on the controller as well.
+_RESULT_KEYS = frozenset(
+    "ansible_facts applied changed changes diff environment health llama_box receipt restart_pending restart_reasons restarted warnings"
+    " wired_limit".split()
+)
+_FACTS = frozenset({"apple_silicon"})
 # Where none is configured, the one that the receipt names, if nobody but root can have written it: to discover one as Ansible does
 # would take a round trip of its own, and it does not matter which one runs the program.
 _NOTHING_REMEMBERED = 3
@@ -141,9 +148,11 @@ def _read(told: t.Mapping[str, t.Any], mark: str) -> Answer:
         age, _blank, text = rest.partition(" ")
         try:
             # As ActionBase._execute_module has it: nothing that a node says is ever a template on the controller.
-            result = wrap_var(json.loads(text))
-            return Answer(dict(result), int(age))
-        except (TypeError, ValueError, RecursionError):
+            content = dict(json.loads(text))
+            if not (content.keys() <= _RESULT_KEYS and content.get("ansible_facts", {}).keys() <= _FACTS):
+                raise _NotAsked("the receipt has a result with more in it than the module returns")
+            return Answer(wrap_var(content), int(age))
+        except (AttributeError, TypeError, ValueError, RecursionError):
             raise _NotAsked("the receipt has a result that cannot be read") from None
     if told["rc"] == _NOTHING_REMEMBERED:
         raise _NotAsked("no interpreter is configured, and there is no receipt that names one")

@@ -23,6 +23,7 @@ import typing as t
 import archives
 import plays
 from canary import Aviary
+from complete import find_missing
 from disposable.state import SessionState
 from fleet import HOSTS, ROOT, Fleet
 from places import ALLOWED, Place
@@ -264,19 +265,10 @@ class Test:
         """Nothing of the collection was left out."""
         text = self.inside(["cat", str(self.outputs / "out/results.jsonl")], stdout=subprocess.PIPE).stdout.decode()
         results = [json.loads(line) for line in text.splitlines()]
-        seen: dict[str, set[tuple[str, bool]]] = collections.defaultdict(set)
-        for result in results:
-            seen[result["action"].rpartition(".")[2]].add((result["status"], result["check"]))
-        for path in sorted((ROOT / "plugins/modules").glob("*.py")):
-            wanted = {(status, check) for status in ("ok", "failed") for check in ((False,) if some else (False, True))}
-            if not seen[path.stem] >= wanted:
-                raise CanaryError(f"the module {path.stem} was not run in every way: only (status, check mode) {sorted(seen[path.stem])}")
-        roles = {result["role"].rpartition(".")[2] for result in results}
-        missing = {path.name for path in (ROOT / "roles").iterdir()} - roles
-        played = self.inside(["ls", str(self.outputs / "out")], stdout=subprocess.PIPE).stdout.decode().split()
-        missing |= {path.stem for path in (ROOT / "playbooks").glob("*.yml")} - {name.removesuffix(".stdout") for name in played}
+        listed = self.inside(["ls", str(self.outputs / "out")], stdout=subprocess.PIPE).stdout.decode().split()
+        missing = find_missing(ROOT, results, [name.removesuffix(".stdout") for name in listed], some)
         if missing:
-            raise CanaryError(f"not run: {', '.join(sorted(missing))}")
+            raise CanaryError("; ".join(missing))
 
     def judge(self, pieces: t.Iterable[Piece], some: bool) -> list[str]:
         """The leaks, one a line; and what is wrong with this test."""

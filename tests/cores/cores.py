@@ -4,8 +4,9 @@
 """The playbook under every ansible-core that the collection supports and a Python of this machine can run.
 
 Each version, in a virtual environment of its own, finds a Mac and a Linux host with the fault of gpustack#1907, cures it,
-and finds nothing to do afterwards. A secret that each gives to the hosts must not be in its output, however wordy that
-is. A version for which there is no Python is named in a line that starts with `not run:`.
+and finds nothing to do afterwards. A secret that each gives to the hosts must not be in its output, however wordy that is.
+What hosts and server say is shown, and never a template (hostile_host.py). A version for which there is no Python is named in
+a line that starts with `not run:`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import re
 import shutil
 import subprocess
 import sys
+import typing as t
 
 import archives
+import hostile_host
 from fleet import ROOT, Fleet
 
 # The last of each series, and the Pythons that it supports on the controller, the best first.
@@ -54,17 +57,17 @@ def install(version: str, python: str) -> pathlib.Path:
     return venv / "bin/ansible-playbook"
 
 
-def run_site(fleet: Fleet, program: pathlib.Path) -> list[str]:
-    """How many tasks changed something on each host."""
+def run_site(fleet: Fleet, program: pathlib.Path) -> tuple[list[str], str]:
+    """How many tasks changed something on each host, and the output."""
     command = fleet.playbook_command("metalfleet.gpustack.site", "--diff", "-vvvv", program=str(program))
-    environment = {**os.environ, "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "true"}
+    environment = {**os.environ, "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "true", **hostile_host.environment_of(fleet.folder)}
     result = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     if CANARY in result.stdout:
         line = next(line for line in result.stdout.splitlines() if CANARY in line)
         sys.exit(f"{program}: a secret is shown: {line[:2000]}")
     if result.returncode != 0 or "DEPRECAT" in result.stdout:
         sys.exit(f"{program}: failed or uses what is deprecated\n{result.stdout}")
-    return re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", result.stdout, flags=re.MULTILINE)
+    return re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", result.stdout, flags=re.MULTILINE), result.stdout
 
 
 def lock_releases(fleet: Fleet) -> None:
@@ -86,6 +89,21 @@ def require_text(fleet: Fleet, version: str) -> None:
             sys.exit(f"ansible-core {version}: {name} has {lines}, and not {missing}")
 
 
+def write_inventory(fleet: Fleet, server: t.Mapping[str, t.Any]) -> None:
+    """server: the variables with which it is reached."""
+    variables = {
+        "gpustack_node_secrets": {"HF_TOKEN": CANARY, **LOOKS_LIKE},
+        "gpustack_node_llama_box_version": RELEASE,
+        "gpustack_node_llama_box_source": "push",
+        "gpustack_node_llama_box_archives_folder": str(fleet.folder / "archives"),
+        "gpustack_node_wired_limit_state": "present",
+        "gpustack_node_settle_seconds": 1,
+        **server,
+    }
+    inventory = {"gpustack": {"hosts": {"mac": {}, "linux": {}}, "vars": variables}}
+    (fleet.folder / "inventory.yml").write_text(json.dumps(inventory))
+
+
 def plant(fleet: Fleet) -> None:
     """The fault, in what each service reads at its next start."""
     fleet.ssh("mac", f"launchctl setenv {VARIABLE} 1")
@@ -97,26 +115,22 @@ def main() -> None:
     found = {version: find_python(pythons) for version, pythons in VERSIONS.items()}
     programs = {version: install(version, python) for version, python in found.items() if python is not None}
     with Fleet("cores") as fleet:
-        variables = {
-            "gpustack_node_secrets": {"HF_TOKEN": CANARY, **LOOKS_LIKE},
-            "gpustack_node_llama_box_version": RELEASE,
-            "gpustack_node_llama_box_source": "push",
-            "gpustack_node_llama_box_archives_folder": str(fleet.folder / "archives"),
-            "gpustack_node_wired_limit_state": "present",
-            "gpustack_node_settle_seconds": 1,
-        }
-        inventory = {"hosts": {"mac": {}, "linux": {}}, "vars": variables}
-        fleet.boot({"mac": "mac:m3_ultra_512", "linux": "linux"}, json.dumps({"gpustack": inventory}))
+        fleet.boot({"mac": f"mac:{hostile_host.write_profile(fleet)}", "linux": "linux"})
         lock_releases(fleet)
         fleet.install_stand_in("mac", "--kind", "script")
         fleet.install_stand_in("linux", "--kind", "systemd")
-        for version, program in programs.items():
-            plant(fleet)
-            first, second = run_site(fleet, program), run_site(fleet, program)
-            if (first, second) != (["1", "1"], ["0", "0"]):
-                sys.exit(f"ansible-core {version}: {first} changes at first and {second} afterwards")
-            require_text(fleet, version)
-            print(f"ansible-core {version}: cured, then nothing to do")
+        hostile_host.plant(fleet)
+        with hostile_host.Server(fleet) as server:
+            write_inventory(fleet, server.variables)
+            for version, program in programs.items():
+                plant(fleet)
+                looked = hostile_host.look(fleet, str(program))
+                (first, said_first), (second, said_second) = run_site(fleet, program), run_site(fleet, program)
+                if (first, second) != (["1", "1"], ["0", "0"]):
+                    sys.exit(f"ansible-core {version}: {first} changes at first and {second} afterwards\n{said_first}\n{said_second}")
+                require_text(fleet, version)
+                hostile_host.judge(fleet, str(program), (looked, said_first, said_second))
+                print(f"ansible-core {version}: cured, then nothing to do; nothing that hosts or server say is a template", flush=True)
     for version, python in found.items():
         if python is None:
             print(f"not run: ansible-core {version}, which needs Python {' or '.join(VERSIONS[version])}")

@@ -21,7 +21,9 @@ import pytest
 # Programs that import one another by their folder, as `make canaries` has them.
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "canaries"))
 
+import plays
 from canary import Aviary, Found
+from complete import find_missing
 from places import ALLOWED
 
 REST = "\\\"' &<>%\nü"
@@ -76,3 +78,49 @@ def test_a_file_that_must_be_closed_is_no_place_if_it_is_open() -> None:
     closed = [place for place in ALLOWED if place.closed]
     journal = "linux:file:/var/lib/metalfleet/journal.json"
     assert [place.allows(journal, "residency", open_to_others) for place in closed for open_to_others in (False, True)].count(True) == 1
+
+
+@pytest.fixture
+def collection(tmp_path: pathlib.Path) -> pathlib.Path:
+    """One with a module, a role and a playbook."""
+    for path in ("plugins/modules/node.py", "roles/nodes/tasks.yml", "playbooks/site.yml"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    return tmp_path
+
+
+def ran(action: str, role: str = "") -> list[dict[str, t.Any]]:
+    """In every way."""
+    ways = [(status, check) for status in ("ok", "failed") for check in (False, True)]
+    return [{"action": f"metalfleet.gpustack.{action}", "role": role, "status": status, "check": check} for status, check in ways]
+
+
+def test_what_nobody_has_added_to_the_runs_is_missed(collection: pathlib.Path) -> None:
+    results = ran("node", "metalfleet.gpustack.nodes")
+    assert find_missing(collection, results, ["site"], some=False) == []
+    (collection / "plugins/modules/new.py").touch()
+    (collection / "roles/new").mkdir()
+    (collection / "playbooks/new.yml").touch()
+    assert find_missing(collection, results, ["site"], some=False) == [
+        "the module new was not run in every way: only (status, check mode) []",
+        "the role new was not run",
+        "the playbook new was not run",
+    ]
+
+
+@pytest.mark.parametrize("left_out", range(4))
+def test_a_module_that_was_not_run_in_every_way_is_missed(collection: pathlib.Path, left_out: int) -> None:
+    results = ran("node", "nodes")
+    way = results.pop(left_out)
+    found = find_missing(collection, results, ["site"], some=False)
+    assert len(found) == 1
+    # The runs of `make test` are none in check mode.
+    assert (find_missing(collection, results, ["site"], some=True) == []) is way["check"]
+
+
+def test_every_module_has_its_tasks() -> None:
+    """What a whole run finds after an hour."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    modules = {path.stem for path in (root / "plugins/modules").glob("*.py")}
+    tasks = [*plays.node_tasks(), *plays.server_tasks()]
+    assert {name.rpartition(".")[2] for task in tasks for name in task} == modules

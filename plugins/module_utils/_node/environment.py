@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.exposure import refuse_exposed
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.patterns import expand
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.resource import Planned
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import SeenEnvironment, SeenVariable, ServiceManager
@@ -71,6 +72,7 @@ class Environment:
         """Compare every source with what is wanted."""
         observed, warnings = observe(self._host, self._sources)
         plan = make_plan(observed, self._desired)
+        self._refuse_exposed([write.path for write in plan.writes])
         steps: list[Step] = [WriteFile(write.path, write.data, write.mode_if_new, write.mode) for write in plan.writes]
         service = self._sources.service
         if plan.unset_manager_variable and service is not None:
@@ -96,6 +98,14 @@ class Environment:
                 "residency": {"remove": self._desired.remove_residency, "reason": self._residency_reason},
             },
         )
+
+    def _refuse_exposed(self, paths: t.Iterable[str]) -> None:
+        """Of files that are written by their own path, with the links that lead there: who can turn one would choose what root writes."""
+        sources = self._sources
+        named = [path for path in (sources.plist_path, *sources.unit_paths, *sources.read_paths) if path]
+        leading = {self._host.resolve(path): path for path in named}
+        for path in paths:
+            refuse_exposed(self._host, leading.get(path, path))
 
     def prepare(self) -> None:
         """Everything is at hand."""
@@ -130,12 +140,7 @@ def observe(host: Host, sources: Sources) -> tuple[Observed, tuple[str, ...]]:
     if manager.present is None:
         warnings.append(f"whether the service manager gives {RESIDENCY_VARIABLE} to the service cannot be seen ({manager.reason})")
     main_path = _followed(host, sources.path, sources.follow)
-    problem = host.exposure(sources.path)
-    if problem:
-        raise BadInputError(
-            f"{sources.path} is not managed, since others than root could put another file there: {problem}; make it root's alone (chown"
-            " root, chmod go-w), or manage a file in another folder"
-        )
+    refuse_exposed(host, sources.path, ", or manage a file in another folder")
     main_file = _read_text(host, main_path)
     plist_file = _read_text(host, host.resolve(sources.plist_path)) if sources.plist_path else None
     read = [host.resolve(path) for path in sources.read_paths]

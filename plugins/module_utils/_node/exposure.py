@@ -10,6 +10,12 @@ from __future__ import annotations
 
 import os
 import stat
+import typing as t
+
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import BadInputError
+
+if t.TYPE_CHECKING:
+    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 
 # As many as Linux follows (path_resolution(7)); macOS follows 32.
 _MOST_LINKS = 40
@@ -44,6 +50,24 @@ def exposure(path: str) -> str:
         if rest:
             problem = _of_folder(here, status, trusted, is_last=len(rest) == 1)
     return problem
+
+
+def refuse_exposed(host: Host, path: str, otherwise: str = "", follows: bool = True) -> None:
+    """Raise BadInputError if others than root could put something else at the path.
+
+    otherwise: what else may be done about it. follows: whether what a link there leads to is managed, or the link is replaced.
+    """
+    problem = host.exposure(path if follows else beside(path))
+    if problem:
+        raise BadInputError(
+            f"{path} is not managed, since others than root could put another file there: {problem}; make it root's alone (chown"
+            f" root, chmod go-w){otherwise}"
+        )
+
+
+def beside(path: str) -> str:
+    """A path of whose exposure the folder alone decides, where a link at the other path is not followed."""
+    return os.path.join(os.path.dirname(path), "-")
 
 
 def _parts(path: str) -> list[str]:

@@ -18,6 +18,7 @@ import hashlib
 import os
 import typing as t
 
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.exposure import beside, exposure
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.os_errors import as_host_error
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.regular_file import make_file, pieces_of
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.swap import put_in_place, take_away
@@ -76,6 +77,10 @@ def restore(path: str, backup: str, kind: str) -> None:
     if kind == ABSENT:
         remove(path)
         return
+    # Of its folder: what is remembered may itself be a link of a user's.
+    problem = exposure(beside(backup))
+    if problem:
+        raise HostError(f"{path} is not put back, since {backup} could be from others than root: {problem}")
     if kind_of(backup) != kind:
         raise HostError(f"{path} cannot be put back: {backup}, where it was remembered, is gone")
     # Undoing what could not be done in the first place must not fail for the same reason.

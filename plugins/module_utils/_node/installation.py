@@ -112,6 +112,14 @@ def _on_darwin(look: Lookout, label: str) -> Installation:
             f"both install.sh and the Desktop package are here: {_DESKTOP_APPLICATION} replaces {plist_path} when it is started; remove one"
         )
     found = dataclasses.replace(nothing, kind=kind, plist_path=plist_path, plist_file=plist_file)
+    file_status = look.status(plist_file)
+    if file_status is not None and (file_status.uid != 0 or file_status.mode & 0o022):
+        # We would run, as root, programs that it names, and launchd would not.
+        look.warn(
+            f"{plist_file} has the owner {file_status.uid} and the mode {file_status.mode:04o}, so launchd refuses to load it, and what it"
+            " says is not followed; give it to root, and make it writable by nobody else"
+        )
+        return found
     content = _read_plist(look, plist_path, plist_file)
     if content is None:
         return found

@@ -17,6 +17,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_bo
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_box_steps import Todo, steps_for
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.llama_boxes import builtin_slot, recorded_versions
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.lookout import Lookout
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import read_own
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.release_store import ReleaseStore, Source
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.resource import Planned
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.steps import RemovePath, Step, WriteFile
@@ -86,7 +87,7 @@ class LlamaBox:
 
     def plan(self) -> Planned:
         """Look at the slots and say what has to change. Raises BadInputError, HostError."""
-        record = parse_record(self._host.read(self._record_path))
+        record = parse_record(read_own(self._host, self._record_path))
         self._adopt = {}
         return self._plan_present(record) if self._request.present else self._plan_absent(record)
 
@@ -105,7 +106,7 @@ class LlamaBox:
 
     def check(self) -> t.Tuple[str, ...]:
         """How the slots differ now from what they have to hold."""
-        record = parse_record(self._host.read(self._record_path))
+        record = parse_record(read_own(self._host, self._record_path))
         return tuple(clause for goal in self._goals for clause in plans.compare(goal, self._look(goal, record)).all())
 
     def finish(self) -> t.Tuple[str, ...]:

@@ -62,21 +62,39 @@ def state_folder(host: Host) -> str:
 
 def refuse_exposed_state(host: Host) -> None:
     """Raise HostError if others than root could change what lies in the folder: root would do what they write there."""
+    _refuse(host, host.exposure(f"{state_folder(host)}/{_NAME}"))
+
+
+def read_own(host: Host, path: str) -> bytes | None:
+    """The content of a file in or below the folder; None where there is none.
+
+    Raises HostError, also where others could have written it: what was planted while the folder was open stays when it is closed.
+    """
+    data = host.read(path)
+    if data is not None:
+        _refuse(host, host.exposure(path) or _who_may_write(host, host.resolve(path)))
+    return data
+
+
+def read_state(host: Host, name: str) -> bytes | None:
+    """read_own() of a file of the folder."""
+    return read_own(host, f"{state_folder(host)}/{name}")
+
+
+def _who_may_write(host: Host, path: str) -> str:
+    status = host.status(path)
+    if status is not None and status.uid not in (0, host.effective_uid()):
+        return f"the file {path} belongs to the user {status.uid}"
+    return f"others may write the file {path}" if status is not None and status.mode & 0o022 else ""
+
+
+def _refuse(host: Host, problem: str) -> None:
     folder = state_folder(host)
-    problem = host.exposure(f"{folder}/{_NAME}")
     if problem:
         raise HostError(
             f"{folder} is not used, since others than root could write there: {problem}; find out who did, remove {folder}, make the"
             " folders above it root's alone (chown root, chmod go-w), and run again"
         )
-
-
-def read_state(host: Host, name: str) -> bytes | None:
-    """The content of a file of the folder; None where there is none. Raises HostError, also where others could have written it."""
-    data = host.read(f"{state_folder(host)}/{name}")
-    if data is not None:
-        refuse_exposed_state(host)
-    return data
 
 
 def read_pending(host: Host) -> PendingRestart | None:

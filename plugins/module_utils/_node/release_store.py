@@ -20,7 +20,9 @@ import typing as t
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.archive import open_archive, verify_archive, verify_file
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.disk_space import check_room
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.download import DownloadOptions, download
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.exposure import refuse_exposed
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import read_own
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.temporary import belongs_to
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.trial import try_program
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import archive_listing, builds, urls
@@ -83,6 +85,8 @@ class ReleaseStore:
         """See to it that the store has a release; returns warnings. Raises GpustackError, and then the store is as before."""
         if self.has(release):
             return ()
+        # What is unpacked is run, and others must not exchange it before that.
+        refuse_exposed(self._host, f"{self._folder}/{_UNFINISHED}")
         self._host.make_folder(self._folder, 0o755)
         self._discard_unfinished()
         path = self._archive(release)
@@ -136,6 +140,7 @@ class ReleaseStore:
         known = self.adopted(name)
         if known is not None:
             return known
+        refuse_exposed(self._host, f"{self._folder}/{name}")
         path = self._host.resolve(path)
         status = self._host.status(path)
         source, _slash, program = path.rpartition("/")
@@ -156,7 +161,7 @@ class ReleaseStore:
         """What adopt() keeps under this name; None where there is nothing, or where it is damaged."""
         folder = f"{self._folder}/{name}"
         try:
-            content = json.loads((self._host.read(f"{folder}.json") or b"").decode())
+            content = json.loads((read_own(self._host, f"{folder}.json") or b"").decode())
             files, links = dict(content["files"]), dict(content["links"])
         except (HostError, ValueError, KeyError, TypeError, RecursionError):
             return None

@@ -15,6 +15,7 @@ import functools
 import posixpath
 import typing as t
 
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.exposure import refuse_exposed
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.probe import SYSCTL
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.resource import Planned
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.steps import Act, RemovePath, Step, WriteFile
@@ -69,6 +70,8 @@ class WiredLimit:
         others, doubts = self._other_daemons() if self._request.present else ((), ())
         seen = self._look(live, others)
         self._plan = make_plan(self._wanted, seen)
+        if self._plan.plist_problem or self._plan.remove_plist:
+            refuse_exposed(self._host, PLIST_PATH, follows=False)
         return Planned(
             steps=tuple(self._steps(self._plan)),
             changes=self._plan.changes(),

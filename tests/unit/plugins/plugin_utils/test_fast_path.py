@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
@@ -14,6 +15,11 @@ import typing as t
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.node import _result
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.outcome import Outcome
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.resource import Planned
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.restart import Decision
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import Hardware
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.receipt_questions import seconds_of_trust
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils import fast_path
@@ -99,6 +105,7 @@ def test_nothing_that_a_node_says_is_a_template(monkeypatch: pytest.MonkeyPatch)
         ("{} ok 60 {{\n", "the receipt has a result that cannot be read"),
         ("{} ok x {{}}\n", "the receipt has a result that cannot be read"),
         ("{} ok 60 7\n", "the receipt has a result that cannot be read"),
+        ('{} ok 60 {{"ansible_facts": 7}}\n', "the receipt has a result that cannot be read"),
         # From a node that means no good.
         ("{} ok 60 " + "[" * 100_000 + "\n", "the receipt has a result that cannot be read"),
         ("{} ok 60 [" + "1" * 5000 + "]\n", "the receipt has a result that cannot be read"),
@@ -110,6 +117,34 @@ def test_anything_else_is_a_no(said: str, reason: str) -> None:
     found = verdict(Action(said))
     assert (found.result, found.reason) == (None, reason)
     assert found.as_result() == {"used": False, "age_seconds": None, "reason": reason}
+
+
+# What Ansible takes for orders in a result, and what it only keeps of facts.
+@pytest.mark.parametrize(
+    "order",
+    [
+        '"add_host": {{"host_name": "evil", "groups": ["gpustack"], "host_vars": {{"ansible_connection": "local"}}}}',
+        '"add_group": "evil"',
+        '"ansible_notify": ["a handler"]',
+        '"ansible_stats": {{"data": {{}}}}',
+        '"_ansible_delegated_vars": {{"ansible_host": "evil"}}',
+        '"_ansible_no_log": false',
+        '"failed": true',
+        '"ansible_facts": {{"ansible_python_interpreter": "/tmp/evil"}}',
+        '"ansible_facts": {{"apple_silicon": {{}}, "ansible_connection": "local"}}',
+    ],
+)
+def test_a_node_gives_no_orders(order: str) -> None:
+    found = verdict(Action('{} ok 60 {{"changed": false, ' + order + "}}\n"))
+    assert (found.result, found.reason) == (None, "the receipt has a result with more in it than the module returns")
+
+
+def test_all_that_a_receipt_holds_is_understood() -> None:
+    planned = {name: Planned(result={"x": 1}) for name in ("environment", "llama_box", "wired_limit")}
+    outcome = Outcome(planned, Decision(), applied=True)
+    result = {**_result(outcome, Hardware()), "applied": True, "warnings": []}
+    said = json.dumps(result).replace("{", "{{").replace("}", "}}")
+    assert verdict(Action("{} ok 60 " + said + "\n")).result == result
 
 
 def test_a_connection_that_fails_is_not_taken_for_a_no() -> None:
