@@ -56,6 +56,8 @@ class Bench:
 
     def no_change(self, chosen: t.Sequence[Tool], pairs: int, keep: t.Callable[[], None]) -> None:
         """All tools on the same hosts, which are as every one of them wants them. keep: called after each pair."""
+        if not pairs:
+            return
         if not self.rows:
             self._boot()
             self._run(next(tool for tool in TOOLS if tool.name == "node"))
@@ -174,7 +176,7 @@ def main() -> int:
     """Measure, print, and write what was asked for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--hosts", type=int, default=10)
-    parser.add_argument("--pairs", type=int, default=5, help="of runs that change nothing")
+    parser.add_argument("--pairs", type=int, default=5, help="of runs that change nothing; 0 leaves them out")
     parser.add_argument("--first", type=int, default=1, help="how many first runs of each tool; 0 leaves them out")
     parser.add_argument("--only", default="", help="names of tools, with commas between them")
     parser.add_argument("--forks", type=int, default=20)
