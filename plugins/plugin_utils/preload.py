@@ -11,12 +11,16 @@ become with their documentation, jinja2's tables for a first template) is gone w
 task's action plugin before they fork (`action_loader.get(..., class_only=True)` in their run(), in ansible-core 2.18 to 2.21), which
 imports its module; what that module has loaded, all forks have.
 
+What is there by then is also hidden from the garbage collector: that of each fork would look at all objects of Ansible, and so have the
+kernel copy every page that they are on, which is what Python's documentation has gc.freeze() for.
+
 Nothing depends on it: where a strategy does otherwise, or a plugin cannot be loaded, each process loads it as ever.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 
 from ansible import constants as C
 from ansible.parsing.dataloader import DataLoader
@@ -46,3 +50,4 @@ def preload() -> None:
         Templar(loader=DataLoader()).template(trust_as_template("{{ '{}' | ansible.builtin.from_yaml is ansible.builtin.truthy }}"))
     with contextlib.suppress(Exception):
         Templar(loader=DataLoader()).template(trust_as_template("{{ 'A' | metalfleet.gpustack.environment_line('1') }}"))
+    gc.freeze()

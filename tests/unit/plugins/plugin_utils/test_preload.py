@@ -17,7 +17,7 @@ from ansible_collections.metalfleet.gpustack.plugins.plugin_utils import preload
 
 # What the process of a task on a node does before it asks the node. Prints the modules that this imports.
 TASK = """
-import json, sys
+import gc, json, sys
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import action_loader, become_loader, connection_loader, init_plugin_loader, lookup_loader, shell_loader
 from ansible.template import Templar
@@ -29,6 +29,8 @@ init_plugin_loader([])
 if sys.argv[1] == "with":
     assert action_loader.get("metalfleet.gpustack.node", class_only=True)
 before = set(sys.modules)
+# What no collection in a fork has to look at.
+assert (gc.get_freeze_count() > 0.9 * (len(gc.get_objects()) + gc.get_freeze_count())) == (sys.argv[1] == "with")
 connection_loader.get("ssh", class_only=True)
 become_loader.get("sudo", class_only=True)
 shell_loader.get("sh", class_only=True)
