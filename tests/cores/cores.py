@@ -92,7 +92,8 @@ def require_text(fleet: Fleet, version: str) -> None:
 def write_inventory(fleet: Fleet, server: t.Mapping[str, t.Any]) -> None:
     """server: the variables with which it is reached."""
     variables = {
-        "gpustack_node_secrets": {"HF_TOKEN": CANARY, **LOOKS_LIKE},
+        "gpustack_node_environment": LOOKS_LIKE,
+        "gpustack_node_secrets": {"HF_TOKEN": CANARY},
         "gpustack_node_llama_box_version": RELEASE,
         "gpustack_node_llama_box_source": "push",
         "gpustack_node_llama_box_archives_folder": str(fleet.folder / "archives"),
