@@ -255,14 +255,15 @@ options:
         makes the module run.
       - Where the connection or the become method cannot feed a program to Python, and where become wants a password and pipelining is
         off, the module runs.
-      - V(content) always runs the module, which reads every file and compares the digests of programs.
+      - V(content) also reads all these files, in the same round trip, and compares their digests with those in the receipt. That is what
+        finds a disk that returns other bytes than were written. O(receipt_max_age_hours=0) always runs the module.
     type: str
     choices: [auto, content]
     default: auto
   receipt_max_age_hours:
     description:
       - For how many hours a receipt counts. Each node has a share of its own, between half and all of it, so that a fleet that was
-        set up in one run is not verified again in one run. V(0) is like O(verify=content).
+        set up in one run is not verified again in one run. With V(0) no receipt counts, and the module always runs.
     type: float
     default: 24.0
   receipt_for:

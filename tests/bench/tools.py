@@ -59,7 +59,7 @@ TOOLS = (
     Tool("node_cold", "node", cold=True, receipt="task"),
     Tool("node_free", "node", strategy="free", receipt="task"),
     Tool("node_forks_50", "node", arguments=("-f", "50"), receipt="task"),
-    Tool("node_content", "node", options={"verify": "content"}),
+    Tool("node_content", "node", options={"verify": "content"}, receipt="task"),
     Tool("node_push", "node", options={"llama_box": {"source": "push"}}, phases=(FIRST,)),
     Tool("role", "play", "role.yml", phases=BOTH, receipt="role"),
     Tool("pyinfra", "pyinfra", "deploy.py", phases=BOTH),

@@ -243,7 +243,7 @@ class Test:
         self.play("site_again", "metalfleet.gpustack.site")
         self.play("rollback_check", "metalfleet.gpustack.rollback", "--check")
         self.play("rollback_of_modules", "metalfleet.gpustack.rollback")
-        self.play("without_pipelining", "metalfleet.gpustack.site", pipelining=False, gpustack_node_verify="content")
+        self.play("without_pipelining", "metalfleet.gpustack.site", pipelining=False, gpustack_node_receipt_max_age_hours=0)
         self.play("modules_by_files", str(self.inputs / "modules.yml"), pipelining=False)
         self.play("unreachable", "metalfleet.gpustack.site", fails=True, gpustack_server_url=plays.NOWHERE)
         self.play("wrong_password", "metalfleet.gpustack.site", fails=True, gpustack_server_password=plays.secret("password_wrong"))

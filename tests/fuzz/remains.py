@@ -84,6 +84,9 @@ class _Machine:
             return self.data
         raise FileNotFoundError(path)
 
+    def digest(self, path: bytes) -> bytes:
+        raise FileNotFoundError(path)
+
     def names(self, path: bytes) -> t.List[bytes]:
         raise FileNotFoundError(path)
 
@@ -92,7 +95,7 @@ class _Machine:
 
 
 def _receipt(data: bytes) -> t.Any:
-    told = receipt_check.report(b"/v/receipt", (b"wanted", b"1.0.0", 3600.0), 1763800100.0, t.cast(t.Any, _Machine(data)))
+    told = receipt_check.report(b"/v/receipt", (b"wanted", b"1.0.0", 3600.0, True), 1763800100.0, t.cast(t.Any, _Machine(data)))
     assert told.startswith((b"ok ", b"no "))
     if told.startswith(b"ok "):
         # Only who knows what is wanted can have written it; the seed is such a one.
@@ -105,7 +108,7 @@ def _receipts() -> t.Tuple[bytes, ...]:
     head = [receipt_check.MAGIC + b" /usr/bin/python3", b"version 1.0.0", b"taken 1763800000", b"salt " + _SALT]
     sealed = b"wanted " + receipt_check.seal(_SALT, b"wanted")
     ask = b"ask plain " + receipt_check.seal(_SALT, receipt_check.answer(b"plain", 1, b"", b"no")) + b" sysctl\x1f-n\x1fx"
-    good = [*head, sealed, b"none /x", ask, b'result {"a": 1}', b"end", b""]
+    good = [*head, sealed, b"none /x", b"digest abc /x", ask, b'result {"a": 1}', b"end", b""]
     strange = [
         *head,
         sealed,

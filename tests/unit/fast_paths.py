@@ -49,6 +49,12 @@ class MemoryLive(receipt_check.Live):
             raise FileNotFoundError(path)
         return content
 
+    def digest(self, path: bytes) -> bytes:
+        digest = self.host.sha256(path.decode())
+        if digest is None:
+            raise FileNotFoundError(path)
+        return digest.encode()
+
     def target(self, path: bytes) -> bytes:
         return str(self.host.files[path.decode()].target).encode()
 
@@ -60,10 +66,12 @@ class MemoryLive(receipt_check.Live):
         return [(one.rc, one.stdout.encode("utf-8", "surrogateescape"), one.stderr.encode("utf-8", "surrogateescape")) for one in results]
 
 
-def compare(host: t.Any, max_age_seconds: float = DAY_SECONDS, version: str = VERSION, **options: t.Any) -> dict[str, t.Any] | str:
+def compare(
+    host: t.Any, max_age_seconds: float = DAY_SECONDS, version: str = VERSION, by_content: bool = False, **options: t.Any
+) -> dict[str, t.Any] | str:
     """The result in the receipt, if the node is as it says and it is about these options; else why not."""
     wanted = str(digest_of(options))
-    asked = (wanted.encode(), version.encode(), max_age_seconds)
+    asked = (wanted.encode(), version.encode(), max_age_seconds, by_content)
     told = receipt_check.report(receipt_path(host).encode(), asked, host.now(), MemoryLive(host))
     word, _blank, rest = told.partition(b" ")
     assert word in (b"ok", b"no")
@@ -86,7 +94,7 @@ def receipt_of(host: t.Any) -> Receipt | None:
     if file is None:
         return None
     magic, *lines = file.content.decode().split("\n")
-    assert (magic, lines[-2:]) == (f"metalfleet receipt 2 {sys.executable}", ["end", ""])
+    assert (magic, lines[-2:]) == (f"metalfleet receipt 3 {sys.executable}", ["end", ""])
     found = Receipt({}, {}, {}, [], {})
     for line in lines[:-2]:
         word, _blank, rest = line.partition(" ")

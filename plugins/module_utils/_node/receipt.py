@@ -64,6 +64,7 @@ def write_receipt(
     lines.append(b"wanted " + receipt_check.seal(salt, wanted.encode()))
     lines += _gaps(evidence)
     lines += _files(state_folder(host), evidence)
+    lines += _digests(state_folder(host), salt, evidence)
     lines += _contents(salt, evidence)
     lines += _questions(salt, evidence)
     lines += _cleared(host, cleared)
@@ -85,8 +86,7 @@ def _gaps(evidence: Evidence) -> t.Iterator[bytes]:
 
 def _files(own: str, evidence: Evidence) -> t.Iterator[bytes]:
     for path, status in sorted(evidence.files.items()):
-        below = path[len(own) :] if f"{path}/".startswith(f"{own}/") else None
-        if below is not None and (below in _OWN or below.startswith(_BACKUPS)):
+        if _is_own(own, path):
             continue
         if status is None:
             yield _line("none", path)
@@ -96,6 +96,17 @@ def _files(own: str, evidence: Evidence) -> t.Iterator[bytes]:
             yield _line("gap", f"{path} had only just been changed when the receipt was written")
         else:
             yield _line(f"file {signature(status).decode()}", path)
+
+
+def _is_own(own: str, path: str) -> bool:
+    below = path[len(own) :] if f"{path}/".startswith(f"{own}/") else None
+    return below is not None and (below in _OWN or below.startswith(_BACKUPS))
+
+
+def _digests(own: str, salt: bytes, evidence: Evidence) -> t.Iterator[bytes]:
+    for path, digest in sorted(evidence.digests.items()):
+        if not _is_own(own, path):
+            yield _line(f"digest {receipt_check.seal(salt, digest.encode()).decode()}", path)
 
 
 def _contents(salt: bytes, evidence: Evidence) -> t.Iterator[bytes]:

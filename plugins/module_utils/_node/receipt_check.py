@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import typing as t
 
-MAGIC = b"metalfleet receipt 2"
+MAGIC = b"metalfleet receipt 3"
 BETWEEN_WORDS = b"\x1f"
 # As Host.run() has them, so that the answers are the same.
 _FOLDERS = (b"/usr/bin/", b"/bin/", b"/usr/sbin/", b"/sbin/")
@@ -30,6 +30,7 @@ _ALARM_SECONDS = 20
 # For ending what hangs; then the kernel ends this program.
 _LAST_SECONDS = 5
 _LIMIT_BYTES = 4 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
 # As many as macOS follows on the way to a file.
 _MOST_LINKS = 32
 # A clock may be set back a little between two runs.
@@ -59,6 +60,27 @@ class Live:
         finally:
             posix.close(descriptor)
 
+    def digest(self, path: bytes) -> bytes:
+        """The SHA-256 of the content of a file, in hexadecimal."""
+        try:
+            # Several times as quick as Python's own, where programs of a hundred megabytes are read; loading it costs some milliseconds.
+            from _hashlib import openssl_sha256  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+
+            sha256 = openssl_sha256
+        except ImportError:
+            sha256 = _sha256()
+        digest = sha256()
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+        try:
+            while True:
+                piece = posix.read(descriptor, _PIECE_BYTES)
+                if not piece:
+                    text: str = digest.hexdigest()
+                    return text.encode()
+                digest.update(piece)
+        finally:
+            posix.close(descriptor)
+
     def target(self, path: bytes) -> bytes:
         """Where a link leads."""
         return posix.readlink(path)
@@ -84,8 +106,7 @@ class Live:
         return said
 
 
-def seal(salt: bytes, data: bytes) -> bytes:
-    """A digest that says nothing about the data to who does not have the salt."""
+def _sha256() -> t.Any:
     # hashlib would load OpenSSL; it is the way for builds of Python that have no sha256 of their own.
     try:
         if sys.version_info >= (3, 12):
@@ -94,7 +115,12 @@ def seal(salt: bytes, data: bytes) -> bytes:
             from _sha256 import sha256  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
     except ImportError:
         from hashlib import sha256  # noqa: PLC0415
-    digest: str = sha256(salt + data).hexdigest()
+    return sha256
+
+
+def seal(salt: bytes, data: bytes) -> bytes:
+    """A digest that says nothing about the data to who does not have the salt."""
+    digest: str = _sha256()(salt + data).hexdigest()
     return digest.encode()
 
 
@@ -132,8 +158,12 @@ def job(text: bytes) -> bytes:
     return b"\n".join(kept)
 
 
-def verify(text: bytes, wanted: bytes, version: bytes, now_seconds: float, max_age_seconds: float, live: Live) -> t.Tuple[int, bytes]:
-    """The receipt's age in seconds and the result in it. Raises Different, or anything else where it cannot be understood."""
+def verify(text: bytes, asked: t.Tuple[bytes, bytes, float, bool], now_seconds: float, live: Live) -> t.Tuple[int, bytes]:
+    """The receipt's age in seconds and the result in it. Raises Different, or anything else where it cannot be understood.
+
+    asked: as for report().
+    """
+    wanted, version, max_age_seconds, by_content = asked
     lines = text.split(b"\n")
     if not lines[0].startswith(MAGIC + b" ") or lines[-2:] != [b"end", b""]:
         raise Different("the receipt is of another format")
@@ -147,7 +177,7 @@ def verify(text: bytes, wanted: bytes, version: bytes, now_seconds: float, max_a
         raise Different(f"the receipt is from {-age_seconds / 3600:.1f} hours ahead, so the clock was set back")
     if age_seconds >= max_age_seconds:
         raise Different(f"the receipt is {age_seconds / 3600:.1f} hours old, and counts for {max_age_seconds / 3600:.1f}")
-    comparison = _Comparison(live, heads[b"salt"])
+    comparison = _Comparison(live, heads[b"salt"], by_content)
     for line in lines[5:-2]:
         word, _blank, rest = line.partition(b" ")
         comparison.kinds.get(word, comparison.unknown)(rest)
@@ -160,7 +190,7 @@ def verify(text: bytes, wanted: bytes, version: bytes, now_seconds: float, max_a
 class _Comparison:
     """The kinds of lines of a receipt; each raises Different for what is not so any more."""
 
-    def __init__(self, live: Live, salt: bytes) -> None:
+    def __init__(self, live: Live, salt: bytes, by_content: bool) -> None:
         self.live = live
         self.salt = salt
         self.result = b""
@@ -171,6 +201,7 @@ class _Comparison:
             b"none": self.none,
             b"there": self.there,
             b"content": self.content,
+            b"digest": self.digest if by_content else lambda _rest: None,
             b"ask": lambda rest: self.questions.append((self.said, rest.split(b" ", 2))),
             b"clear": lambda rest: self.questions.append((self.said_without, rest.split(b" ", 2))),
             b"tree": self.tree,
@@ -215,6 +246,12 @@ class _Comparison:
         digest, _blank, path = rest.partition(b" ")
         if _status(self.live, path) is None or seal(self.salt, self.live.read(path)) != digest:
             raise Different(f"{_shown(path)} is not as it was")
+
+    def digest(self, rest: bytes) -> None:
+        """What a file held when it was read. Its signature is that of what the kernel was told to write, and this what a disk returns."""
+        digest, _blank, path = rest.partition(b" ")
+        if seal(self.salt, self.live.digest(path)) != digest:
+            raise Different(f"{_shown(path)} holds something else than it did")
 
     def tree(self, rest: bytes) -> None:
         """A process, none of whose tree was started with a variable. One that ends meanwhile hides nothing."""
@@ -276,15 +313,17 @@ def trusted(live: Live, path: bytes) -> bool:
     return True
 
 
-def report(path: bytes, asked: t.Tuple[bytes, bytes, float], now_seconds: float, live: Live) -> bytes:
-    """What the action plugin reads. asked: what is wanted, by which release, and how old a receipt may be in seconds."""
-    wanted, version, max_age_seconds = asked
+def report(path: bytes, asked: t.Tuple[bytes, bytes, float, bool], now_seconds: float, live: Live) -> bytes:
+    """What the action plugin reads.
+
+    asked: what is wanted, by which release, how old a receipt may be in seconds, and whether files are read as well.
+    """
     try:
         if _status(live, path) is None:
             return b"no there is no receipt"
         if not trusted(live, path):
             return b"no the receipt could have been written by others than root"
-        age_seconds, result = verify(live.read(path), wanted, version, now_seconds, max_age_seconds, live)
+        age_seconds, result = verify(live.read(path), asked, now_seconds, live)
     except Different as exc:
         return b"no " + str(exc).encode("utf-8", "backslashreplace")
     except Exception as exc:  # noqa: BLE001 # whatever it is, the module finds out
@@ -292,7 +331,7 @@ def report(path: bytes, asked: t.Tuple[bytes, bytes, float], now_seconds: float,
     return b"ok %d %s" % (age_seconds, result)
 
 
-def main(mark: str, wanted: str, version: str, max_age_seconds: float) -> None:
+def main(mark: str, wanted: str, version: str, max_age_seconds: float, by_content: bool) -> None:
     """Print the mark and the report. mark: nobody else prints it, so that greetings of a shell are told apart."""
     from _signal import SIG_DFL, SIGALRM, alarm, signal  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
     from time import time  # noqa: PLC0415
@@ -305,7 +344,7 @@ def main(mark: str, wanted: str, version: str, max_age_seconds: float) -> None:
     signal(SIGALRM, overdue)
     alarm(_ALARM_SECONDS)
     folder = b"/var/db/metalfleet" if posix.uname().sysname == "Darwin" else b"/var/lib/metalfleet"
-    told = report(folder + b"/receipt", (wanted.encode(), version.encode(), max_age_seconds), time(), Live())
+    told = report(folder + b"/receipt", (wanted.encode(), version.encode(), max_age_seconds, by_content), time(), Live())
     line = b"\n%s %s\n" % (mark.encode(), told.replace(b"\n", b" "))
     while line:
         line = line[posix.write(1, line) :]

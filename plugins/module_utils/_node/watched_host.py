@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import posixpath
 import typing as t
 
@@ -37,13 +38,15 @@ class Evidence:
 
     since: when the looking began, in seconds since the epoch. files: path -> its status from before it was looked at, None where
     nothing was: what changes while it is being looked at does not have it any more. answers: argv -> all that the command has said.
-    contents: what files of the kernel held, None where there were none. gaps: why this is not all that decided.
+    contents: what files of the kernel held, None where there were none. digests: path -> the SHA-256 of a file that was read or
+    hashed. gaps: why this is not all that decided.
     """
 
     since: float
     files: dict[str, FileStatus | None] = dataclasses.field(default_factory=dict)
     answers: dict[tuple[str, ...], list[CommandResult]] = dataclasses.field(default_factory=dict)
     contents: dict[str, bytes | None] = dataclasses.field(default_factory=dict)
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
     gaps: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -90,7 +93,9 @@ class WatchedHost:
         """As Host.read."""
         if not path.startswith(_NOT_FILES):
             self._follow(path)
-            return self._host.read(path, *arguments, **options)
+            data = self._host.read(path, *arguments, **options)
+            self._note_digest(path, None if data is None else hashlib.sha256(data).hexdigest())
+            return data
         try:
             content = self._host.read(path, *arguments, **options)
         except HostError as exc:
@@ -103,7 +108,9 @@ class WatchedHost:
     def sha256(self, path: str) -> str | None:
         """As Host.sha256."""
         self._follow(path)
-        return self._host.sha256(path)
+        digest = self._host.sha256(path)
+        self._note_digest(path, digest)
+        return digest
 
     def names(self, folder: str) -> list[str]:
         """As Host.names; a folder changes when a name in it comes or goes."""
@@ -131,6 +138,10 @@ class WatchedHost:
         except HostError as exc:
             # Whoever looks at it now is told so.
             self._gap(str(exc))
+
+    def _note_digest(self, path: str, digest: str | None) -> None:
+        if digest is not None and self.evidence.digests.setdefault(path, digest) != digest:
+            self._gap(f"{path} changed while it was looked at")
 
     def _gap(self, why: str) -> None:
         if why not in self.evidence.gaps:

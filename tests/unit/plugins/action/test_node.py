@@ -69,8 +69,8 @@ class Action(ActionModule):  # type: ignore[misc,unused-ignore]
     def _low_level_execute_command(self, cmd: str, in_data: bytes) -> dict[str, t.Any]:
         assert cmd == "/usr/bin/python3 -I -S -"
         self.compared += 1
-        mark, wanted, version, max_age_seconds = ast.literal_eval(in_data.decode().rpartition("\n\nmain")[2])
-        asked = (wanted.encode(), version.encode(), max_age_seconds)
+        mark, wanted, version, max_age_seconds, by_content = ast.literal_eval(in_data.decode().rpartition("\n\nmain")[2])
+        asked = (wanted.encode(), version.encode(), max_age_seconds, by_content)
         told = receipt_check.report(receipt_path(self.host).encode(), asked, self.host.now(), MemoryLive(self.host))
         return {"rc": 0, "stdout": f"{mark} {told.decode()}\n", "stderr": ""}
 
@@ -133,7 +133,7 @@ def test_a_node_that_lacks_nothing(folder: pathlib.Path) -> None:
     host = NodeMac()
     run(action(folder, host))
     found = action(folder, host)
-    found._task.args["verify"] = "content"
+    found._task.args["receipt_max_age_hours"] = 0
     assert run(found)["changed"] is False
     assert (len(found.runs), found.compared, found.transfers, found.removed) == (1, 0, [], [None])
 
@@ -151,9 +151,9 @@ def test_a_node_that_is_as_its_receipt_says(folder: pathlib.Path, check_mode: bo
     assert (fast["changed"], fast["applied"], fast["warnings"]) == (False, not check_mode, [])
     # The module says the same.
     other = action(folder, host, check_mode=check_mode)
-    other._task.args["verify"] = "content"
+    other._task.args["receipt_max_age_hours"] = 0
     slow = run(other)
-    assert (len(other.runs), slow.pop("receipt")["reason"]) == (1, "verify is content")
+    assert (len(other.runs), slow.pop("receipt")["reason"]) == (1, "receipt_max_age_hours is no number above 0")
     assert {**fast, "receipt": None} == {**slow, "receipt": None, "warnings": []}
     assert fast["ansible_facts"]["apple_silicon"]["model_identifier"] == "Mac15,14"
 

@@ -84,7 +84,7 @@ def test_a_node_that_says_yes() -> None:
     command, program = action.sent[0]
     assert (command, len(action.sent)) == (f"{PYTHON} -I -S -", 1)
     compile(program, "program", "exec")
-    assert program.endswith(f", 'digest', {VERSION!r}, {seconds_of_trust(24.0, 'mac-1')!r})\n")
+    assert program.endswith(f", 'digest', {VERSION!r}, {seconds_of_trust(24.0, 'mac-1')!r}, False)\n")
     # Another program has another mark.
     verdict(action)
     assert action.sent[1][1] != program
@@ -161,7 +161,6 @@ def test_a_connection_that_fails_is_not_taken_for_a_no() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"verify": "content"}, "verify is content"),
         ({"verify": "nonsense"}, "verify is nonsense"),
         ({"verify": "auto", "receipt_max_age_hours": 0}, "receipt_max_age_hours is no number above 0"),
         ({"receipt_max_age_hours": -1}, "receipt_max_age_hours is no number above 0"),
@@ -178,7 +177,14 @@ def test_options_with_which_nothing_is_asked(options: dict[str, t.Any], reason: 
 def test_the_age() -> None:
     action = Action()
     verdict(action, {**OPTIONS, "receipt_max_age_hours": "2"}, inventory_hostname="other")
-    assert action.sent[0][1].endswith(f"{seconds_of_trust(2.0, 'other')!r})\n")
+    assert action.sent[0][1].endswith(f"{seconds_of_trust(2.0, 'other')!r}, False)\n")
+
+
+@pytest.mark.parametrize(("options", "by_content"), [({}, False), ({"verify": "auto"}, False), ({"verify": "content"}, True)])
+def test_whether_files_are_read(options: dict[str, t.Any], by_content: bool) -> None:
+    action = Action()
+    assert verdict(action, {**OPTIONS, **options}).result == {"changed": False}
+    assert action.sent[0][1].endswith(f", {by_content})\n")
 
 
 NO_INTERPRETER = "ansible_python_interpreter is not the path of an interpreter"
@@ -228,12 +234,12 @@ def test_the_interpreter_of_a_delegate() -> None:
 @pytest.mark.parametrize(
     ("mode", "uid", "first", "rc"),
     [
-        (0o700, 0, "metalfleet receipt 2 {python}", 0),
-        (0o750, 0, "metalfleet receipt 2 {python}", 3),
-        (0o755, 0, "metalfleet receipt 2 {python}", 3),
-        (0o700, 10, "metalfleet receipt 2 {python}", 3),
-        (0o700, 0, "metalfleet receipt 2 /no/such python", 3),
-        (0o700, 0, "metalfleet receipt 2", 3),
+        (0o700, 0, "metalfleet receipt 3 {python}", 0),
+        (0o750, 0, "metalfleet receipt 3 {python}", 3),
+        (0o755, 0, "metalfleet receipt 3 {python}", 3),
+        (0o700, 10, "metalfleet receipt 3 {python}", 3),
+        (0o700, 0, "metalfleet receipt 3 /no/such python", 3),
+        (0o700, 0, "metalfleet receipt 3", 3),
         (0o700, 0, None, 3),
     ],
 )

@@ -242,7 +242,7 @@ FORGED = b"\n".join(
 
 
 def told(path: pathlib.Path) -> bytes:
-    return receipt_check.report(bytes(path), (WANTED, b"1", 3600.0), 1_800_000_000.0, receipt_check.Live())
+    return receipt_check.report(bytes(path), (WANTED, b"1", 3600.0, False), 1_800_000_000.0, receipt_check.Live())
 
 
 @as_root

@@ -93,6 +93,22 @@ def test_each_part_of_a_signature(change: dict[str, t.Any]) -> None:
     assert verdict(host) == f"{FILE} is not as it was"
 
 
+def test_what_files_hold_counts_where_content_is_asked_for() -> None:
+    """A disk that returns other bytes than were written changes nothing else."""
+    host = node()
+    watched = WatchedHost(host)
+    assert watched.read(FILE) == b"A=1\n"
+    write(host, files=watched.evidence.files, digests=watched.evidence.digests)
+    assert verdict(host) == verdict(host, by_content=True) == RESULT
+    host.files[FILE].content = b"A=2\n"
+    assert verdict(host) == RESULT
+    assert verdict(host, by_content=True) == f"{FILE} holds something else than it did"
+    # What is in our own folder, and each run changes, is not looked at.
+    own = receipt_path(host)
+    write(host, digests={own: "0" * 64, own.replace("receipt", "undo-1/0"): "0" * 64})
+    assert verdict(host, by_content=True) == RESULT
+
+
 def test_a_folder_that_has_other_names() -> None:
     host = node()
     write(host, files=look(host, "/etc/default"))
@@ -233,7 +249,9 @@ def test_secrets_cannot_be_guessed_from_two_receipts() -> None:
     hosts = node(), node()
     for host in hosts:
         host._put("/proc/7/environ", MemoryFile(b"TOKEN=1\0"))
-        write(host, contents={"/proc/7/environ": b"TOKEN=1\0"})
+        watched = WatchedHost(host)
+        watched.read(FILE)
+        write(host, contents={"/proc/7/environ": b"TOKEN=1\0"}, digests=watched.evidence.digests)
     first, second = (set(host.files[receipt_path(host)].content.split()) for host in hosts)
     assert not [word for word in first & second if len(word) == 64]
     assert WANTED.encode() not in first

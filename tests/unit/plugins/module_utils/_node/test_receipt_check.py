@@ -40,13 +40,13 @@ def receipt(*lines: bytes, heads: t.Sequence[bytes] = HEADS, magic: bytes = rece
     return b"\n".join([magic, *heads, *lines, b"end", b""])
 
 
-def verify(text: bytes, host: MemoryHost | None = None, max_age_seconds: float = 3600.0) -> tuple[int, bytes]:
-    return receipt_check.verify(text, b"w", b"1", NOW, max_age_seconds, MemoryLive(host or MemoryHost()))
+def verify(text: bytes, host: MemoryHost | None = None, max_age_seconds: float = 3600.0, by_content: bool = False) -> tuple[int, bytes]:
+    return receipt_check.verify(text, (b"w", b"1", max_age_seconds, by_content), NOW, MemoryLive(host or MemoryHost()))
 
 
 def report(text: bytes, **options: t.Any) -> bytes:
     host = MemoryHost(system="Linux", files={"/r/receipt": MemoryFile(text, mode=0o600)}, **options)
-    return receipt_check.report(b"/r/receipt", (b"w", b"1", 3600.0), NOW, MemoryLive(host))
+    return receipt_check.report(b"/r/receipt", (b"w", b"1", 3600.0, False), NOW, MemoryLive(host))
 
 
 def test_a_receipt() -> None:
@@ -85,7 +85,7 @@ def test_what_cannot_be_looked_at_is_a_difference() -> None:
     text = receipt(b"content abc /proc/7/environ", b"result {}")
     files = {"/r/receipt": MemoryFile(text, mode=0o600), "/proc/7/environ": b"A=1\0"}
     host = MemoryHost(system="Linux", files=files, unreadable=["/proc/7/environ"])
-    told = receipt_check.report(b"/r/receipt", (b"w", b"1", 3600.0), NOW, MemoryLive(host))
+    told = receipt_check.report(b"/r/receipt", (b"w", b"1", 3600.0, False), NOW, MemoryLive(host))
     assert told == b"no the receipt cannot be checked (HostError: /proc/7/environ cannot be read: Permission denied)"
     assert report(receipt(b"ask plain abc no-such-program", b"result {}")).startswith(b"no the receipt cannot be checked (")
 
@@ -160,7 +160,7 @@ def test_a_receipt_that_others_could_have_written_is_not_trusted(path: str, chan
             return found
 
     assert trusted(Odd(host), b"/var/lib/metalfleet/receipt") is is_trusted
-    told = receipt_check.report(b"/var/lib/metalfleet/receipt", (b"w", b"1", 3600.0), NOW, Odd(host))
+    told = receipt_check.report(b"/var/lib/metalfleet/receipt", (b"w", b"1", 3600.0, False), NOW, Odd(host))
     assert told == (b"ok 1000 {}" if is_trusted else b"no the receipt could have been written by others than root")
 
 
@@ -258,12 +258,12 @@ def test_a_real_machine(tmp_path: pathlib.Path) -> None:
     assert found is not None
     signed = [b"file " + signature(found) + b" " + os.fsencode(path), b"none " + os.fsencode(tmp_path / "none")]
     text = receipt(*signed, b"there /proc", b"result {}")
-    assert receipt_check.verify(text, b"w", b"1", NOW, 3600.0, live) == (1000, b"{}")
+    assert receipt_check.verify(text, (b"w", b"1", 3600.0, False), NOW, live) == (1000, b"{}")
     assert live.read(os.fsencode(path)) == path.read_bytes()
     assert list(live.names(os.fsencode(tmp_path))) == [b"file"]
     path.chmod(0o600)
     with pytest.raises(Different, match="is not as it was"):
-        receipt_check.verify(text, b"w", b"1", NOW, 3600.0, live)
+        receipt_check.verify(text, (b"w", b"1", 3600.0, False), NOW, live)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +279,30 @@ def test_commands_run_at_once() -> None:
     start = time.monotonic()
     assert Live().run([[b"sleep", b"0.5"]] * 4) == [(0, b"", b"")] * 4
     assert time.monotonic() - start < 1.5
+
+
+@pytest.mark.parametrize("has_openssl", [True, False])
+def test_digests(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, has_openssl: bool) -> None:
+    if not has_openssl:
+        monkeypatch.setitem(sys.modules, "_hashlib", None)
+    path = tmp_path / "file"
+    for size in (0, 1, 3 << 20):
+        path.write_bytes(b"x" * size)
+        assert Live().digest(os.fsencode(path)).decode() == hashlib.sha256(path.read_bytes()).hexdigest() == Host().sha256(str(path))
+
+
+def test_what_a_disk_returns(tmp_path: pathlib.Path) -> None:
+    """The digest is looked at where content is asked for, and only there: the signature is that of a file which is as it was."""
+    path = tmp_path / "file"
+    path.write_bytes(b"as it was")
+    sealed = receipt_check.seal(SALT, hashlib.sha256(b"as it was").hexdigest().encode())
+    text = receipt(b"digest " + sealed + b" " + os.fsencode(path), b"result {}")
+    for by_content in (False, True):
+        assert receipt_check.verify(text, (b"w", b"1", 3600.0, by_content), NOW, Live()) == (1000, b"{}")
+    path.write_bytes(b"as it is ")
+    assert receipt_check.verify(text, (b"w", b"1", 3600.0, False), NOW, Live()) == (1000, b"{}")
+    with pytest.raises(Different, match=f"^{path} holds something else than it did$"):
+        receipt_check.verify(text, (b"w", b"1", 3600.0, True), NOW, Live())
 
 
 def test_a_command_that_is_gone() -> None:
@@ -311,7 +335,7 @@ def test_the_program_as_it_is_sent() -> None:
     """Where no receipt is: this machine's own would have to be root's."""
     if os.path.exists(receipt_path(Host())):
         pytest.skip("this machine has a receipt")
-    done = send("'mark', 'w', '1', 3600.0")
+    done = send("'mark', 'w', '1', 3600.0, False")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\nmark no there is no receipt\n", b"")
 
 
@@ -326,19 +350,19 @@ def test_a_report_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     # The machine is not asked, the alarm is that of this process.
     monkeypatch.setitem(sys.modules, "_signal", types.SimpleNamespace(SIG_DFL=0, SIGALRM=14, alarm=lambda _seconds: 0, signal=lambda *_: 0))
     monkeypatch.setattr(receipt_check, "posix", types.SimpleNamespace(uname=lambda: types.SimpleNamespace(sysname="Darwin"), write=write))
-    receipt_check.main("mark", "w", "1", 5.0)
+    receipt_check.main("mark", "w", "1", 5.0, False)
     assert b"".join(written) == b"\nmark ok 1 { }\n"
 
 
 def test_it_imports_nothing_that_costs() -> None:
-    """Neither now nor by accident later: modules that are part of the interpreter, and hashlib where there is no other way."""
+    """Neither now nor by accident later: modules that are part of the interpreter, and what digests need, when they are needed."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(PROGRAM.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             names.add(str(node.module))
-    assert names == {"__future__", "posix", "sys", "typing", "_sha2", "_sha256", "hashlib", "_signal", "time"}
+    assert names == {"__future__", "posix", "sys", "typing", "_sha2", "_sha256", "_hashlib", "hashlib", "_signal", "time"}
     check = "import sys; before = set(sys.modules); exec(compile(sys.stdin.read(), 'x', 'exec')); print(sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", check], input=PROGRAM.read_text(), check=True, text=True, capture_output=True)
     assert set(ast.literal_eval(done.stdout)) <= {"__future__", "posix"}
@@ -351,7 +375,7 @@ def hurried(more: str) -> subprocess.CompletedProcess[bytes]:
         .replace("_ALARM_SECONDS = 20", "_ALARM_SECONDS = 1")
         .replace("_LAST_SECONDS = 5", "_LAST_SECONDS = 1")
     )
-    program += f"\n{more}\nmain('m', 'w', '1', 1.0)\n"
+    program += f"\n{more}\nmain('m', 'w', '1', 1.0, False)\n"
     return subprocess.run([sys.executable, "-I", "-S", "-"], input=program.encode(), check=False, capture_output=True, timeout=20)
 
 

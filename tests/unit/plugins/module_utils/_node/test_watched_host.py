@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import typing as t
 
 import pytest
@@ -120,6 +121,20 @@ def test_the_signature_is_from_before_the_look() -> None:
     # Nor does a later look take another one.
     watched.status("/real/file")
     assert watched.evidence.files == before != looked_at(found, "/real/file")
+
+
+def test_the_digests_of_what_is_read_or_hashed() -> None:
+    host = MemoryHost(files={"/a": b"1", "/b": b"2"})
+    watched = WatchedHost(host)
+    assert (watched.read("/a"), watched.sha256("/b"), watched.read("/none"), watched.sha256("/none")) == (
+        *(b"1", hashlib.sha256(b"2").hexdigest()),
+        *(None, None),
+    )
+    assert watched.evidence.digests == {"/a": hashlib.sha256(b"1").hexdigest(), "/b": hashlib.sha256(b"2").hexdigest()}
+    assert (watched.sha256("/a"), watched.evidence.gaps) == (hashlib.sha256(b"1").hexdigest(), [])
+    host.write("/a", b"3", 0o644)
+    watched.read("/a")
+    assert watched.evidence.gaps == ["/a changed while it was looked at"]
 
 
 def test_since_when() -> None:
