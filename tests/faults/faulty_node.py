@@ -173,7 +173,7 @@ class FaultyNode:
         version = re.search(r'^VERSION = "(.*)"', (ROOT / "plugins/module_utils/_policy/release.py").read_text(), re.M)
         assert version is not None
         program = (ROOT / "plugins/module_utils/_node/receipt_check.py").read_text()
-        call = f"\n\nmain('mark', {WANTED!r}, {version[1]!r}, {max_age_hours * 3600!r})\n"
+        call = f"\n\nmain('mark', {WANTED!r}, {version[1]!r}, {max_age_hours * 3600!r}, False)\n"
         said = self.sh("python3 -I -S -", (program + call).encode(), check=False)
         found = re.search(r"^mark (ok|no (.*))", said, re.M)
         return f"no answer: {said}" if found is None else found[2] or "ok"
