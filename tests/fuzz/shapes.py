@@ -81,6 +81,13 @@ class InputHost:
         """All is root's."""
         return ""
 
+    def resolve(self, path: str) -> str:
+        """There are no links."""
+        return path
+
+    def status(self, _path: str) -> None:
+        """Of whom the file is, is not what is tried here."""
+
     def read(self, _path: str) -> bytes:
         """The input."""
         return self._data
