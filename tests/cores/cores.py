@@ -57,6 +57,16 @@ def install(version: str, python: str) -> pathlib.Path:
     return venv / "bin/ansible-playbook"
 
 
+def with_each(check: t.Callable[[str, str], None]) -> None:
+    """Call check(version, ansible-playbook) for every version for which there is a Python, and name the others."""
+    for version, pythons in VERSIONS.items():
+        python = find_python(pythons)
+        if python is None:
+            print(f"not run: ansible-core {version}, which needs Python {' or '.join(pythons)}")
+        else:
+            check(version, str(install(version, python)))
+
+
 def run_site(fleet: Fleet, program: pathlib.Path) -> tuple[list[str], str]:
     """How many tasks changed something on each host, and the output."""
     command = fleet.playbook_command("metalfleet.gpustack.site", "--diff", "-vvvv", program=str(program))

@@ -74,15 +74,5 @@ def check(version: str, program: str) -> None:
     print(f"ansible-core {version}: a node's receipt gives no orders{'' if obeys else ' (this version would not obey an action, either)'}")
 
 
-def main() -> None:
-    """Every version for which there is a Python."""
-    for version, pythons in cores.VERSIONS.items():
-        python = cores.find_python(pythons)
-        if python is None:
-            print(f"not run: ansible-core {version}, which needs Python {' or '.join(pythons)}")
-        else:
-            check(version, str(cores.install(version, python)))
-
-
 if __name__ == "__main__":
-    main()
+    cores.with_each(check)

@@ -158,6 +158,21 @@ def test_a_node_that_is_as_its_receipt_says(folder: pathlib.Path, check_mode: bo
     assert fast["ansible_facts"]["apple_silicon"]["model_identifier"] == "Mac15,14"
 
 
+@pytest.mark.parametrize("end", ["/third_party/bin/llama-box/llama-box", "/llama-box_v0.0.139"])
+def test_a_disk_that_returns_another_program(folder: pathlib.Path, end: str) -> None:
+    """Its status says nothing of that, so that content alone finds it."""
+    host = NodeMac()
+    run(action(folder, host))
+    (program,) = (path for path in host.files if path.endswith(end))
+    host.files[program].content = host.files[program].content[::-1]
+    for verify, runs in (("auto", 0), ("content", 1)):
+        found = action(folder, host)
+        found._task.args["verify"] = verify
+        result = run(found)
+        assert (len(found.runs), result["receipt"]["used"]) == (runs, runs == 0)
+    assert result["receipt"]["reason"] == f"{program} holds something else than it did"
+
+
 def test_a_node_that_is_not_as_its_receipt_says(folder: pathlib.Path) -> None:
     host = NodeMac()
     run(action(folder, host))
