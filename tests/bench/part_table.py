@@ -23,6 +23,13 @@ PARTS = {
     "target_python": "node: a bare Python",
     "target_program": "node: the program, and the commands that it asks",
 }
+# What the role has beside the start and the node's part, which are the same.
+ROLE_PARTS = {
+    "role_main": "main process",
+    "role_checks": "process of `validate_argument_spec`, which Ansible puts before a role that has argument specs",
+    "role_templates": "process of the task: templates of its options, compiled there",
+    "role_task": "process of the task: all else, with the connection and `ssh`",
+}
 FIRST_PARTS = {
     "first_module": "one module of Ansible (`ping`), become and connection included",
     "first_archive": "to download the archive, hash it once and unpack it once",
@@ -41,6 +48,10 @@ def table(measured: t.Mapping[str, t.Any]) -> str:
         own = [part for part in PARTS if part.startswith("target_") is of_target]
         lines += [f"| {PARTS[part]} | {number(per_node[part])} |" for part in own]
         lines.append(f"| **{end}, sum** | **{number(sum(per_node[part] for part in own))}** |")
+    lines += ["", f"| CPU of the role on the controller, median of {measured['runs']} | ms per node |", "|---|---|"]
+    lines += [f"| {PARTS['start']} | {number(per_node['start'])} |"]
+    lines += [f"| {title} | {number(found[part])} |" for part, title in ROLE_PARTS.items()]
+    lines.append(f"| **controller, sum** | **{number(per_node['start'] + sum(found[part] for part in ROLE_PARTS))}** |")
     lines += ["", f"| CPU of a first run on a node, with any tool, median of {measured['runs']} | ms |", "|---|---|"]
     lines += [f"| {title} | {number(found[part])} |" for part, title in FIRST_PARTS.items()]
     return "\n".join(lines)

@@ -25,7 +25,7 @@ from measure import Cost
 from targets import Targets
 from tools import TOOLS, Tool
 
-NODE, PING = (next(tool for tool in TOOLS if tool.name == name) for name in ("node", "ping"))
+NODE, PING, ROLE = (next(tool for tool in TOOLS if tool.name == name) for name in ("node", "ping", "role"))
 SUDO = "sudo -n"
 # What a host is asked, each a step further than the one before.
 STEPS = (
@@ -58,12 +58,39 @@ class Parts:
         self.folder = targets.fleet.folder / "parts"
 
     def measure(self) -> t.Dict[str, float]:
-        """Milliseconds of CPU per node, but `start`, which is per run. `first_...`: of a first run, on the node."""
-        self._warm()
-        command, environment = tools.command_of(NODE, self.targets, self.forks)
-        where = command.index("ansible-playbook")
+        """Milliseconds of CPU per node, but `start`, of a run. `role_...`: of the role; `first_...`: of a first run, on the node."""
         nodes = len(self.targets.names)
-        start = self._run([*command, "--list-hosts"], environment)
+        plain, start, processes = self._profile(NODE)
+        own = processes["node"]
+        per_node = (plain.controller_cpu_seconds - start) * 1000 / nodes
+        found = {**own, "main": per_node - sum(own.values()), "start": start * 1000}
+        before = 0.0
+        for name, command_there in STEPS:
+            spent = self._target_ms(Tool(name, "ssh", command_there))
+            found[f"target_{name}"] = spent - before
+            before = spent
+        found["target_program"] = plain.target_cpu_seconds * 1000 / nodes - before
+        found.update(self._role_parts())
+        found["first_module"] = self._target_ms(PING)
+        archive = f"python3 -c {shlex.quote(ARCHIVE)} {self.targets.policy['archive_url']}"
+        for name, command_there in (("archive", archive), ("restart", RESTART)):
+            found[f"first_{name}"] = self._target_ms(Tool(name, "ssh", command_there)) - found["target_connection"]
+        return found
+
+    def _role_parts(self) -> t.Dict[str, float]:
+        plain, start, processes = self._profile(ROLE)
+        checks = sum(processes["validate_argument_spec"].values())
+        own = processes["node"]
+        main = (plain.controller_cpu_seconds - start) * 1000 / len(self.targets.names) - checks - sum(own.values())
+        templates = own.pop("templates")
+        return {"role_main": main, "role_checks": checks, "role_templates": templates, "role_task": sum(own.values())}
+
+    def _profile(self, tool: Tool) -> t.Tuple[Cost, float, t.Dict[str, t.Dict[str, float]]]:
+        """A run by receipts, CPU seconds of Ansible's start, and what its processes spend: action -> part -> milliseconds per node."""
+        self._warm(tool)
+        command, environment = tools.command_of(tool, self.targets, self.forks)
+        where = command.index("ansible-playbook")
+        start = self._run([*command, "--list-hosts"], environment).controller_cpu_seconds
         receipts = self._receipts()
         plain = self._run(command, environment)
         if self._receipts() != receipts:
@@ -72,32 +99,23 @@ class Parts:
         self.folder.mkdir()
         watched = [sys.executable, str(tools.HERE / "profiled.py"), str(self.folder)]
         self._run([*command[:where], *watched, *command[where + 1 :]], environment)
-        processes = [json.loads(path.read_text()) for path in self.folder.iterdir()]
-        if len(processes) != nodes:
-            raise SystemExit(f"parts: {len(processes)} processes of tasks, and not one for each of {nodes} nodes")
-        found = {part: sum(one[part] for one in processes) * 1000 / nodes for part in processes[0]}
-        per_node = (plain.controller_cpu_seconds - start.controller_cpu_seconds) * 1000 / nodes
-        found["main"] = per_node - sum(found.values())
-        found["start"] = start.controller_cpu_seconds * 1000
-        before = 0.0
-        for name, command_there in STEPS:
-            spent = self._target_ms(Tool(name, "ssh", command_there))
-            found[f"target_{name}"] = spent - before
-            before = spent
-        found["target_program"] = plain.target_cpu_seconds * 1000 / nodes - before
-        found["first_module"] = self._target_ms(PING)
-        archive = f"python3 -c {shlex.quote(ARCHIVE)} {self.targets.policy['archive_url']}"
-        for name, command_there in (("archive", archive), ("restart", RESTART)):
-            found[f"first_{name}"] = self._target_ms(Tool(name, "ssh", command_there)) - found["target_connection"]
-        return found
+        nodes = len(self.targets.names)
+        processes: t.Dict[str, t.Dict[str, float]] = {}
+        for path in self.folder.iterdir():
+            spent = processes.setdefault(path.name.partition("-")[0], {})
+            for part, seconds in json.loads(path.read_text()).items():
+                spent[part] = spent.get(part, 0.0) + seconds * 1000 / nodes
+        if len(list(self.folder.iterdir())) != nodes * len(processes):
+            raise SystemExit(f"parts: not one process of each task for each of {nodes} nodes")
+        return plain, start, processes
 
     def _target_ms(self, tool: Tool) -> float:
         """CPU of each host."""
         return self._run(*tools.command_of(tool, self.targets, self.forks)).target_cpu_seconds * 1000 / len(self.targets.names)
 
-    def _warm(self) -> None:
+    def _warm(self, tool: Tool) -> None:
         """Bring every host to its state, and have a receipt that is believed; a restart, as at the end of a measurement, leaves none."""
-        command, environment = tools.command_of(NODE, self.targets, self.forks)
+        command, environment = tools.command_of(tool, self.targets, self.forks)
         for _ in range(MOST_RUNS):
             receipts = self._receipts()
             self._run(command, environment)

@@ -116,10 +116,13 @@ def test_every_part_of_a_run_has_its_line_and_is_counted_once() -> None:
     # 1, 2, 4 ...: no two sums are the same. What a run has only one of is divided among its nodes.
     found = {part: float(2**place) for place, part in enumerate(part_table.PARTS)}
     first = dict.fromkeys(part_table.FIRST_PARTS, 5.0)
-    lines = part_table.table({"nodes": 2, "runs": 5, "parts": {**found, **first, "start": 2.0}}).splitlines()
-    assert len(lines) == 2 + len(found) + 2 + 1 + 2 + len(first)
-    assert "| start of Ansible, the inventory, the playbook | 1 |" in lines
+    role = {part: float(2**place) for place, part in enumerate(part_table.ROLE_PARTS)}
+    lines = part_table.table({"nodes": 2, "runs": 5, "parts": {**found, **role, **first, "start": 2.0}}).splitlines()
+    assert len(lines) == 2 + len(found) + 2 + 1 + 2 + 1 + len(role) + 1 + 1 + 2 + len(first)
+    assert lines.count("| start of Ansible, the inventory, the playbook | 1 |") == 2
     assert "| **controller, sum** | **127** |" in lines
+    # 1 of the start, and 1 + 2 + 4 + 8.
+    assert "| **controller, sum** | **16** |" in lines
     assert "| **node, sum** | **1920** |" in lines
 
 

@@ -3,8 +3,8 @@
 
 """ansible-playbook, with what the processes of its tasks spend CPU on written to a folder: profiled.py FOLDER PLAYBOOK ...
 
-One JSON file for each process: part -> seconds of CPU, a part that is called by another one not counted there. Functions are
-those of ansible-core 2.21.
+One JSON file for each process, named after its task's action: part -> seconds of CPU, a part that is called by another one not counted
+there. Functions are those of ansible-core 2.21.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def start() -> None:
             # The ssh that this process has started and waited for.
             children = resource.getrusage(resource.RUSAGE_CHILDREN)
             found = {**clock.seconds, "ssh_client": children.ru_utime + children.ru_stime}
-            (folder / f"{os.getpid()}.json").write_text(json.dumps(found))
+            (folder / f"{self._task.action.rpartition('.')[2]}-{os.getpid()}.json").write_text(json.dumps(found))
 
     TaskExecutor.run = run_and_write
     sys.argv[0] = "ansible-playbook"
