@@ -204,8 +204,8 @@ FUZZ := PYTHONPATH=$(COLLECTIONS):$(CACHE)/node nice -n 19 $(CACHE)/venv-fuzz/bi
 fuzz-setup: node-imports
 	@tests/tools/setup.sh fuzz
 
-fuzz: fuzz-setup ## A campaign of the coverage-guided fuzzer, written down in docs (SECONDS=60 or EXECUTIONS= for each target, TARGETS=).
-	@$(FUZZ) $(if $(EXECUTIONS),--executions $(EXECUTIONS),--seconds $(or $(SECONDS),60)) $(if $(TARGETS),,--results) $(TARGETS)
+fuzz: fuzz-setup ## A campaign of the coverage-guided fuzzer, written down in docs (SECONDS=60 or EXECUTIONS= for each target, TARGETS=, CONTINUE=1 adds to the last one).
+	@$(FUZZ) $(if $(EXECUTIONS),--executions $(EXECUTIONS),--seconds $(or $(SECONDS),60)) $(if $(CONTINUE),--continue,$(if $(TARGETS),,--results)) $(TARGETS)
 
 # A job of `make test`: all parsers in one process, with the same seed each time. What it finds is in its log.
 fuzz-some: fuzz-setup ## Every parser fuzzed, for 40 seconds in all.

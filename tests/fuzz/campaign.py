@@ -5,7 +5,8 @@
 
 Each target is a process of its own, ended by libFuzzer when an input takes longer than INPUT_SECONDS or more than MEMORY_MIB. Of
 one that ends with a finding the input is kept below .cache/fuzz/findings, and the others go on. The corpora stay in
-.cache/fuzz/corpus, so that each campaign begins where the last one ended; --fresh begins with the seeds.
+.cache/fuzz/corpus, so that each campaign begins where the last one ended; --fresh begins with the seeds. --continue adds what is
+executed to what docs/fuzzing.json has: hours need not be spent in one sitting.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import shutil
 import subprocess
 import sys
 import time
+import typing as t
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ONE = pathlib.Path(__file__).with_name("one.py")
@@ -82,21 +84,55 @@ def machine() -> str:
     return f"{found.group(1) if found else platform.machine()}, one core of {os.cpu_count()}"
 
 
-def campaign(outcomes: list[Outcome]) -> dict[str, object]:
+def together(earlier: Outcome, later: Outcome) -> Outcome:
+    """Two sittings of one campaign; the later one began with the inputs that the earlier one had kept."""
+    return Outcome(
+        later.target,
+        earlier.executions + later.executions,
+        round(earlier.seconds + later.seconds, 1),
+        max(earlier.edges, later.edges),
+        max(earlier.features, later.features),
+        later.inputs,
+        sorted({*earlier.findings, *later.findings}),
+    )
+
+
+def continued(report: dict[str, t.Any], outcomes: list[Outcome]) -> list[Outcome]:
+    """The targets of a report, with what was executed since."""
+    for name, now in versions().items():
+        if report[name] != now:
+            raise SystemExit(f"{RESULTS.relative_to(ROOT)} is of a campaign with {name} {report[name]}, and this is {now}: begin a new one")
+    since = {one.target: one for one in outcomes}
+    earlier = [Outcome(**one) for one in report["targets"]]
+    known = {one.target for one in earlier}
+    return [
+        *(together(one, since[one.target]) if one.target in since else one for one in earlier),
+        *(one for one in outcomes if one.target not in known),
+    ]
+
+
+def versions() -> dict[str, object]:
+    """What sittings of one campaign have in common."""
+    return {
+        "python": platform.python_version(),
+        "atheris": importlib.metadata.version("atheris"),
+        "input_seconds": INPUT_SECONDS,
+        "memory_mib": MEMORY_MIB,
+    }
+
+
+def campaign(outcomes: list[Outcome]) -> dict[str, t.Any]:
     """What the report says."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "atheris": importlib.metadata.version("atheris"),
+        **versions(),
         "machine": machine(),
-        "input_seconds": INPUT_SECONDS,
-        "memory_mib": MEMORY_MIB,
         "executions": sum(outcome.executions for outcome in outcomes),
         "targets": [dataclasses.asdict(outcome) for outcome in outcomes],
     }
 
 
-def table(report: dict[str, object], outcomes: list[Outcome]) -> str:
+def table(report: dict[str, t.Any], outcomes: list[Outcome]) -> str:
     """The figures of the page."""
     rows = [
         f"| `{one.target}` | {one.executions:,} | {one.seconds:.0f} | {one.edges} | {one.features} | {one.inputs} | {len(one.findings)} |"
@@ -133,13 +169,15 @@ def main() -> None:
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / ".cache" / "fuzz", help="for corpora and findings")
     parser.add_argument("--results", action="store_true", help="write docs/fuzzing.json and the table in docs/fuzzing.md")
     parser.add_argument("targets", nargs="*")
+    parser.add_argument("--continue", action="store_true", dest="goes_on", help="add to what docs/fuzzing.json has, and write it")
     options = parser.parse_args()
     if not options.seconds and not options.executions:
         parser.error("say --seconds or --executions")
     if options.fresh:
         shutil.rmtree(options.folder, ignore_errors=True)
     listed = subprocess.run([sys.executable, str(ONE), "--list"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    outcomes = []
+    before = json.loads(RESULTS.read_text()) if options.goes_on else None
+    outcomes: list[Outcome] = []
     print(f"seed {options.seed}", flush=True)
     for target in options.targets or listed:
         outcome = fuzz(options.folder, target, options.executions, options.seconds, options.seed)
@@ -149,8 +187,10 @@ def main() -> None:
             f" {outcome.features:>6} features {len(outcome.findings)} findings {' '.join(outcome.findings)}",
             flush=True,
         )
-        if options.results:
-            # After each, so that a campaign that is cut short is written down as far as it came.
+        # After each, so that a campaign that is cut short is written down as far as it came.
+        if before:
+            write(continued(before, outcomes))
+        elif options.results:
             write(outcomes)
     failed = [outcome.target for outcome in outcomes if outcome.findings]
     print(f"{sum(outcome.executions for outcome in outcomes):,} executions")
