@@ -36,6 +36,11 @@ options:
       - For how many seconds, after a restart, everything that worked before has to work without a break.
     type: float
     default: 10.0
+  health_timeout_seconds:
+    description:
+      - For how many seconds to wait for that to begin.
+    type: float
+    default: 120.0
   service_name:
     description:
       - The label of the launchd job or the name of the systemd unit. By default C(ai.gpustack) on macOS and C(gpustack) on Linux.
@@ -138,6 +143,7 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "force": {"type": "bool", "default": False},
     "restart": {"type": "str", "choices": ["now", "when_idle", "never"], "default": "now"},
     "settle_seconds": {"type": "float", "default": 10.0},
+    "health_timeout_seconds": {"type": "float", "default": 120.0},
     "service_name": {"type": "str"},
 }
 
@@ -157,7 +163,7 @@ def main() -> None:
 def run(params: t.Mapping[str, t.Any], host: Host, check_mode: bool) -> tuple[dict[str, t.Any], list[str]]:
     """Carry out the module on a host; returns its result and its warnings."""
     installation = governed_installation(host, params["service_name"])
-    options = Options(params["restart"], params["settle_seconds"])
+    options = Options(params["restart"], params["settle_seconds"], params["health_timeout_seconds"])
     outcome = carry_out(host, installation, [Previous(host, params["force"])], options, check_mode)
     return outcome.as_result(), list(dict.fromkeys([*installation.warnings, *outcome.warnings()]))
 

@@ -169,7 +169,7 @@ def keep(rows: t.Sequence[Row], arguments: argparse.Namespace, described: t.Mapp
     if arguments.results and rows:
         folder = ROOT / arguments.results
         write_rows(folder / "performance.json", merged(read_rows(folder / "performance.json"), rows))
-        machine.note(folder / "performance_runs.json", arguments.hosts, described)
+        machine.note(folder / "performance_runs.json", arguments.hosts, {row.phase for row in rows}, described)
 
 
 def main() -> int:

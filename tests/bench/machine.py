@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, The metalfleet.gpustack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""On what, when and how the rows of each number of hosts were measured."""
+"""On what, when and how the rows of each number of hosts and each phase were measured."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def describe(arguments: t.Sequence[str]) -> t.Dict[str, t.Any]:
     }
 
 
-def note(path: pathlib.Path, nodes: int, described: t.Mapping[str, t.Any]) -> None:
-    """Keep it, in place of an earlier one of as many hosts."""
+def note(path: pathlib.Path, nodes: int, phases: t.Iterable[str], described: t.Mapping[str, t.Any]) -> None:
+    """Keep it, in place of an earlier one of as many hosts and the same phase."""
     known = json.loads(path.read_text()) if path.exists() else {}
-    known[str(nodes)] = dict(described)
+    known[str(nodes)] = dict(sorted({**known.get(str(nodes), {}), **{phase: dict(described) for phase in phases}}.items()))
     path.write_text(json.dumps(dict(sorted(known.items(), key=lambda item: int(item[0]))), indent=1) + "\n")
 
 

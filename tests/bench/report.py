@@ -65,15 +65,15 @@ class Goal:
 
 
 GOALS = (
-    Goal("wall time by that of one ping", 0.4, "node", "ping"),
-    Goal("wall time by that of pyinfra", 1 / 3, "node", "pyinfra"),
-    Goal("wall time by that of pyinfra, both by digest", 1 / 2, "node_content", "pyinfra_hash"),
-    Goal("wall time by that of the role of built-in modules", 1 / 40, "node", "ordinary"),
-    Goal("controller CPU, ms per node", 60, "node", column="controller_cpu_ms_per_node"),
-    Goal("target CPU, ms", 30, "node", column="target_cpu_ms_per_node"),
-    Goal("target memory, MiB", 12, "node", column="target_rss_mib"),
-    Goal("wall time of the role by that of the task", 1.6, "role", "node"),
-    Goal("first run: wall time by that of the role of built-in modules", 1 / 8, "node", "ordinary", phase=FIRST),
+    Goal("task `node`: wall time / that of a play with one `ping`", 0.4, "node", "ping"),
+    Goal("task `node`: wall time / that of pyinfra", 1 / 3, "node", "pyinfra"),
+    Goal("task `node`, `verify: content`: wall time / that of pyinfra by digest", 1 / 2, "node_content", "pyinfra_hash"),
+    Goal("task `node`: wall time / that of the role of built-in modules", 1 / 40, "node", "ordinary"),
+    Goal("task `node`: controller CPU, ms per node", 60, "node", column="controller_cpu_ms_per_node"),
+    Goal("task `node`: target CPU, ms", 30, "node", column="target_cpu_ms_per_node"),
+    Goal("task `node`: target memory, MiB", 12, "node", column="target_rss_mib"),
+    Goal("role `gpustack_node`: wall time / that of the task `node`", 1.6, "role", "node"),
+    Goal("task `node`, first run: wall time / that of the role of built-in modules", 1 / 8, "node", "ordinary", phase=FIRST),
 )
 
 
@@ -96,7 +96,7 @@ def table(rows: t.Sequence[Row], phase: str, other: str) -> str:
     """Medians of every tool, by number of nodes. other: the tool whose wall time is 1."""
     parts = []
     for nodes in sorted({row.nodes for row in rows if row.phase == phase}):
-        columns = f"pairs | wall s | by that of {TITLES[other]} | controller CPU, ms per node | target CPU, ms | target MiB"
+        columns = f"pairs | wall s | / that of {TITLES[other]} | controller CPU, ms per node | target CPU, ms | target MiB"
         lines = [f"| {nodes} node{'s' if nodes > 1 else ''} | {columns} |", "|---" * 7 + "|"]
         for tool, title in TITLES.items():
             own = select(rows, tool, phase, nodes)
@@ -126,13 +126,13 @@ def growth(rows: t.Sequence[Row]) -> str:
     return "\n".join(lines) if counts else f"({NOT_MEASURED})"
 
 
-def large_fleet(rows: t.Sequence[Row]) -> str:
+def large_fleet(rows: t.Sequence[Row], measured_parts: t.Mapping[str, t.Any]) -> str:
     """What follows for a fleet that is larger than any that was measured, from the most nodes that were."""
     counts = sorted({row.nodes for row in rows if row.phase == NO_CHANGE and row.tool == "node"})
     if not counts:
         return f"({NOT_MEASURED})"
     most = counts[-1]
-    columns = "ms per node | CPU seconds of a run | with 8 cores, minutes | in 10 slices of 8 cores, minutes"
+    columns = "ms per node | CPU seconds of a run | with 8 cores, minutes at least | in 10 slices of 8 cores, minutes at least"
     lines = [f"| {LARGE_FLEET} nodes, computed from {most} | {columns} |", "|---" * 5 + "|"]
     wanted = (
         ("node", NO_CHANGE),
@@ -150,6 +150,14 @@ def large_fleet(rows: t.Sequence[Row]) -> str:
             continue
         seconds = cost * LARGE_FLEET / 1000
         lines.append(f"| {title} | {number(cost)} | {number(seconds)} | {number(seconds / 60 / 8)} | {number(seconds / 60 / 80)} |")
+    for part, title in (("main", TITLES["node"]), ("role_main", TITLES["role"])):
+        if measured_parts:
+            own = measured_parts["parts"][part]
+            minutes = number(own * LARGE_FLEET / 1000 / 60)
+            lines += [
+                "",
+                f"{title}: {number(own)} ms per node are Ansible's main process, for one core: {minutes} minutes, a tenth in each slice.",
+            ]
     alone = select(rows, "node", NO_CHANGE, 1)
     if alone:
         own = _known(median_of(alone, "controller_cpu_ms_per_node")) + _known(median_of(alone, "target_cpu_ms_per_node"))
@@ -157,14 +165,15 @@ def large_fleet(rows: t.Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def runs(described: t.Mapping[str, t.Mapping[str, t.Any]]) -> str:
+def runs(described: t.Mapping[str, t.Mapping[str, t.Mapping[str, t.Any]]]) -> str:
     """On what it was measured."""
     keys = ("date", "processor", "cores", "memory_gib", "kernel", "ansible_core", "python", "load_before", "command")
     names = ("date", "processor", "cores", "memory, GiB", "kernel", "ansible-core", "Python", "load before it", "command")
-    lines = [f"| nodes | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for nodes, one in sorted(described.items(), key=lambda item: int(item[0])):
-        cells = [f"`{one[key]}`" if key == "command" else str(one[key]) for key in keys]
-        lines.append(f"| {nodes} | {' | '.join(cells)} |")
+    lines = [f"| nodes | runs that | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for nodes, phases in sorted(described.items(), key=lambda item: int(item[0])):
+        for phase, one in phases.items():
+            cells = [f"`{one[key]}`" if key == "command" else str(one[key]) for key in keys]
+            lines.append(f"| {nodes} | {'come first' if phase == FIRST else 'change nothing'} | {' | '.join(cells)} |")
     return "\n".join(lines) if described else f"({NOT_MEASURED})"
 
 
@@ -200,7 +209,7 @@ def figures_of(
         "no_change": table(rows, NO_CHANGE, "ping"),
         "first": table(rows, FIRST, "ordinary"),
         "growth": growth(rows),
-        "large_fleet": large_fleet(rows),
+        "large_fleet": large_fleet(rows, measured_parts),
         "runs": runs(described),
     }
 

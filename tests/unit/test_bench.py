@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 for _folder in ("bench", "fleet", "hosts", "mirror"):
     sys.path.append(str(ROOT / "tests" / _folder))
 
+import machine  # noqa: E402
 import part_table  # noqa: E402
 import plot  # noqa: E402
 import report  # noqa: E402
@@ -75,7 +76,7 @@ def test_goals_that_are_just_met() -> None:
     lines = report.goals(fleet_rows()).splitlines()[2:]
     assert len(lines) == len(report.GOALS) == 9
     assert all(line.endswith("| met |") for line in lines)
-    assert "| wall time by that of one ping | 0.4 | 0.4 | 0.4 - 0.4 | 5 | met |" in "\n".join(lines)
+    assert "| task `node`: wall time / that of a play with one `ping` | 0.4 | 0.4 | 0.4 - 0.4 | 5 | met |" in "\n".join(lines)
 
 
 @pytest.mark.parametrize("number", range(9))
@@ -124,6 +125,25 @@ def test_every_part_of_a_run_has_its_line_and_is_counted_once() -> None:
     # 1 of the start, and 1 + 2 + 4 + 8.
     assert "| **controller, sum** | **16** |" in lines
     assert "| **node, sum** | **1920** |" in lines
+
+
+def test_what_more_cores_do_not_divide_is_said() -> None:
+    found = report.large_fleet(fleet_rows(), {"parts": {"main": 12.0, "role_main": 36.0}})
+    assert "**`node`, fast path**: 12 ms per node are Ansible's main process, for one core: 1 minutes, a tenth in each slice." in found
+    assert "**role `gpustack_node`**, fast path: 36 ms per node are Ansible's main process, for one core: 3 minutes" in found
+
+
+def test_each_phase_keeps_how_it_was_measured(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "runs.json"
+    keys = ("date", "processor", "cores", "memory_gib", "kernel", "ansible_core", "python", "load_before")
+    for nodes, phases, command in ((50, [NO_CHANGE, FIRST], "a"), (50, [FIRST], "b"), (9, [FIRST], "c")):
+        machine.note(path, nodes, phases, {**dict.fromkeys(keys, "-"), "command": command})
+    lines = report.runs(report.read_json(path)).splitlines()[2:]
+    assert [line.split(" | ")[:2] + [line.split(" | ")[-1]] for line in lines] == [
+        ["| 9", "come first", "`c` |"],
+        ["| 50", "come first", "`b` |"],
+        ["| 50", "change nothing", "`a` |"],
+    ]
 
 
 def test_pages_are_filled_and_filled_again() -> None:

@@ -223,6 +223,18 @@ def test_settle_seconds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 10.0 <= host.clock - before < 20.0
 
 
+@pytest.mark.parametrize(("timeout_seconds", "works"), [(30.0, False), (None, True), (300.0, True)])
+def test_health_timeout_seconds(run: Run, timeout_seconds: float | None, works: bool) -> None:
+    """GPUStack answers 100 seconds after it was started."""
+    host, _before = upgraded()
+    host.http[(80, "/healthz")] = lambda: 200 if host.stops == 0 or host.clock >= host._runs_at + 100.0 else None  # type: ignore[operator]
+    options = {} if timeout_seconds is None else {"health_timeout_seconds": timeout_seconds}
+    result = run(host, **options)
+    assert result.get("failed", False) is not works
+    if not works:
+        assert "the server does not answer /healthz" in result["msg"]
+
+
 def test_service_name(run: Run) -> None:
     host, before = upgraded()
     after = state_of(host)
