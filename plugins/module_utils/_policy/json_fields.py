@@ -42,7 +42,7 @@ class Fields:
         return self._read(key, "text", _text)
 
     def whole(self, key: str) -> t.Optional[int]:
-        """A number without fraction, zero or more."""
+        """A number without fraction, zero or more, of 64 bits."""
         return self._read(key, "a whole number", _whole)
 
     def number(self, key: str) -> t.Optional[float]:
@@ -112,13 +112,13 @@ def _text(value: t.Any) -> t.Optional[str]:
 
 
 def _whole(value: t.Any) -> t.Optional[int]:
-    # A bool is an int to Python.
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    # A bool is an int to Python. Nothing that is counted here needs more than 64 bits, and what has hundreds of digits cannot be divided.
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else None
 
 
 def _number(value: t.Any) -> t.Optional[float]:
     whole = _whole(value)
-    if whole is not None and whole < 1 << 63:
+    if whole is not None:
         return float(whole)
     # json.loads takes NaN and Infinity.
     return value if isinstance(value, float) and math.isfinite(value) and value >= 0 else None

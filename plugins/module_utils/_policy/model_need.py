@@ -36,8 +36,8 @@ def exactly(size_bytes: int) -> Need:
 
 
 def whole(value: t.Any) -> t.Optional[int]:
-    """A number of bytes above 0; None for everything else that a JSON document can hold."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    """A number of bytes above 0 and of 64 bits; None for everything else that a JSON document can hold."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63 else None
 
 
 def mapping(value: t.Any) -> t.Mapping[str, t.Any]:

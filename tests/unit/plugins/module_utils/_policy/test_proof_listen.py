@@ -53,6 +53,8 @@ def test_what_is_heard_of_a_whole_answer():
         ({"usage": {"completion_tokens": 5}, "timings": {"predicted_n": 7}}, 5, "usage", 2.0),
         ({"timings": {"predicted_n": 7}}, 7, "timings", 3.0),
         ({"usage": {"completion_tokens": 0}, "timings": {"predicted_n": 0}}, 2, "chunks", 0.5),
+        # Found by the fuzzer: Python cannot divide it, and the proof ended with a traceback.
+        ({"usage": {"completion_tokens": 10**400}}, 2, "chunks", 0.5),
         ({}, 2, "chunks", 0.5),
     ],
 )
