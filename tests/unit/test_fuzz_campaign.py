@@ -5,30 +5,25 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import pathlib
 import sys
-import typing as t
 
 import pytest
 
-PATH = pathlib.Path(__file__).parents[1] / "fuzz" / "campaign.py"
+# A program that is imported by its folder, as `make fuzz` has it.
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "fuzz"))
+
+import campaign
 
 
-@pytest.fixture
-def campaign(monkeypatch: pytest.MonkeyPatch) -> t.Any:
-    specification = importlib.util.spec_from_file_location("fuzz_campaign", PATH)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, "fuzz_campaign", module)
-    specification.loader.exec_module(module)
-    # atheris is in an environment of its own.
-    monkeypatch.setattr(module.importlib.metadata, "version", lambda _name: "3.1.0")
-    return module
+@pytest.fixture(autouse=True)
+def _an_atheris(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in an environment of its own."""
+    monkeypatch.setattr(importlib.metadata, "version", lambda _name: "3.1.0")
 
 
-def test_a_campaign_that_goes_on_adds_up(campaign: t.Any) -> None:
+def test_a_campaign_that_goes_on_adds_up() -> None:
     first = [campaign.Outcome("urls", 100, 60.0, 7, 20, 3, ["b"]), campaign.Outcome("lock", 5, 60.0, 1, 1, 1, [])]
     report = campaign.campaign(first)
     later = [campaign.Outcome("urls", 50, 30.5, 6, 22, 4, ["a"]), campaign.Outcome("new", 1, 30.0, 1, 1, 1, [])]
@@ -41,7 +36,7 @@ def test_a_campaign_that_goes_on_adds_up(campaign: t.Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["python", "atheris", "input_seconds", "memory_mib"])
-def test_sittings_with_different_tools_are_not_one_campaign(campaign: t.Any, name: str) -> None:
+def test_sittings_with_different_tools_are_not_one_campaign(name: str) -> None:
     report = {**campaign.campaign([campaign.Outcome("urls", 100, 60.0, 7, 20, 3, [])]), name: "another"}
     with pytest.raises(SystemExit, match=f"docs/fuzzing.json is of a campaign with {name} another, and this is .*: begin a new one"):
         campaign.continued(report, [])

@@ -43,7 +43,7 @@ class Fields:
 
     def whole(self, key: str) -> t.Optional[int]:
         """A number without fraction, zero or more, of 64 bits."""
-        return self._read(key, "a whole number", _whole)
+        return self._read(key, "a whole number", count_of)
 
     def number(self, key: str) -> t.Optional[float]:
         """A number, zero or more."""
@@ -59,7 +59,7 @@ class Fields:
 
     def wholes(self, key: str) -> t.Optional[t.Tuple[int, ...]]:
         """A list of whole numbers."""
-        return self._read(key, "a list of whole numbers", lambda value: _every(value, _whole))
+        return self._read(key, "a list of whole numbers", lambda value: _every(value, count_of))
 
     def texts_by_name(self, key: str) -> t.Optional[t.Dict[str, str]]:
         """An object of texts."""
@@ -111,13 +111,14 @@ def _text(value: t.Any) -> t.Optional[str]:
     return value if isinstance(value, str) else None
 
 
-def _whole(value: t.Any) -> t.Optional[int]:
+def count_of(value: t.Any) -> t.Optional[int]:
+    """A whole number, zero or more, of 64 bits; None for everything else that a JSON document can hold."""
     # A bool is an int to Python. Nothing that is counted here needs more than 64 bits, and what has hundreds of digits cannot be divided.
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else None
 
 
 def _number(value: t.Any) -> t.Optional[float]:
-    whole = _whole(value)
+    whole = count_of(value)
     if whole is not None:
         return float(whole)
     # json.loads takes NaN and Infinity.
@@ -144,6 +145,6 @@ def _texts_by_name(value: t.Any) -> t.Optional[t.Dict[str, str]]:
 def _wholes_by_index(value: t.Any) -> t.Optional[t.Dict[int, int]]:
     if not isinstance(value, dict):
         return None
-    found = {index_of(key): _whole(one) for key, one in value.items()}
+    found = {index_of(key): count_of(one) for key, one in value.items()}
     pairs = {index: one for index, one in found.items() if index is not None and one is not None}
     return pairs if len(pairs) == len(value) else None

@@ -12,6 +12,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import mmap_parameters
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.json_fields import count_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ def exactly(size_bytes: int) -> Need:
 
 def whole(value: t.Any) -> t.Optional[int]:
     """A number of bytes above 0 and of 64 bits; None for everything else that a JSON document can hold."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63 else None
+    return count_of(value) or None
 
 
 def mapping(value: t.Any) -> t.Mapping[str, t.Any]:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.json_fields import count_of
+
 # perPage is 100 at most (schemas/common.py). Each reading is all of the list.
 PAGE_SIZES = (100, 97, 89, 83, 79)
 # No fleet has more; a server that says so is broken, or is none.
@@ -42,7 +44,7 @@ def parse_page(data: t.Any) -> t.Optional[Page]:
         return None
     if not all(isinstance(item, dict) and isinstance(item.get("id"), (int, str)) for item in items):
         return None
-    number, total = _count(pagination.get("page")), _count(pagination.get("total"))
+    number, total = count_of(pagination.get("page")), count_of(pagination.get("total"))
     return None if number is None or total is None else Page(number, tuple(items), total)
 
 
@@ -77,7 +79,3 @@ class Reading:
             if len(found) == self._total:
                 return list(found.values())
         return None
-
-
-def _count(value: t.Any) -> t.Optional[int]:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
