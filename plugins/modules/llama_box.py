@@ -164,19 +164,19 @@ EXAMPLES = r"""
 - name: Put llama-box v0.0.171 into both slots
   metalfleet.gpustack.llama_box:
     version: v0.0.171
-    lock: "{{ lookup('ansible.builtin.file', 'llama_box.lock.yml') | from_yaml }}"
+    lock: "{{ lookup('metalfleet.gpustack.lock_file', 'llama_box.lock.yml') }}"
 
 - name: The same on nodes that reach no network, from archives of the controller
   metalfleet.gpustack.llama_box:
     version: v0.0.171
-    lock: "{{ lookup('ansible.builtin.file', 'llama_box.lock.yml') | from_yaml }}"
+    lock: "{{ lookup('metalfleet.gpustack.lock_file', 'llama_box.lock.yml') }}"
     source: push
     archives_folder: archives
 
 - name: Only for models that ask for it by backend_version, from a mirror
   metalfleet.gpustack.llama_box:
     version: v0.0.144
-    lock: "{{ lookup('ansible.builtin.file', 'llama_box.lock.yml') | from_yaml }}"
+    lock: "{{ lookup('metalfleet.gpustack.lock_file', 'llama_box.lock.yml') }}"
     slots: [pinned]
     base_url: https://mirror.example.com/github
 

@@ -144,7 +144,7 @@ EXAMPLES = r"""
   metalfleet.gpustack.llama_box_release_info:
     versions: [v0.0.171]
     platforms: [darwin-arm64-metal]
-    known: "{{ lookup('ansible.builtin.file', 'llama_box.lock.yml') | from_yaml }}"
+    known: "{{ lookup('metalfleet.gpustack.lock_file', 'llama_box.lock.yml') }}"
     base_url: https://mirror.example.com/github
     url_token: "{{ vault_mirror_token }}"
     archives_folder: "{{ inventory_dir }}/archives"

@@ -301,7 +301,7 @@ EXAMPLES = r"""
   metalfleet.gpustack.node:
     llama_box:
       version: v0.0.139
-      lock: "{{ lookup('ansible.builtin.file', 'llama_box.lock.yml') | from_yaml }}"
+      lock: "{{ lookup('metalfleet.gpustack.lock_file', 'llama_box.lock.yml') }}"
     wired_limit: {}
     environment: {}
 
@@ -309,7 +309,7 @@ EXAMPLES = r"""
   metalfleet.gpustack.node:
     llama_box:
       version: v0.0.139
-      lock: "{{ lookup('ansible.builtin.file', 'llama_box.lock.yml') | from_yaml }}"
+      lock: "{{ lookup('metalfleet.gpustack.lock_file', 'llama_box.lock.yml') }}"
       source: push
       archives_folder: /srv/llama-box
     environment:

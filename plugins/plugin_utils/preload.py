@@ -40,14 +40,12 @@ def preload() -> None:
         (connection_loader, C.DEFAULT_TRANSPORT),
         (become_loader, C.DEFAULT_BECOME_METHOD),
         (shell_loader, "sh"),
-        (lookup_loader, "ansible.builtin.file"),
-        (lookup_loader, "ansible.builtin.template"),
+        (lookup_loader, "metalfleet.gpustack.options"),
+        (lookup_loader, "metalfleet.gpustack.lock_file"),
     ):
         with contextlib.suppress(Exception):
             loader.get(name, class_only=True)
     with contextlib.suppress(Exception):
-        # All filters and tests of ansible-core are loaded with the first one; each of a collection by itself.
+        # All filters and tests of ansible-core are loaded with the first one.
         Templar(loader=DataLoader()).template(trust_as_template("{{ '{}' | ansible.builtin.from_yaml is ansible.builtin.truthy }}"))
-    with contextlib.suppress(Exception):
-        Templar(loader=DataLoader()).template(trust_as_template("{{ 'A' | metalfleet.gpustack.environment_line('1') }}"))
     gc.freeze()

@@ -20,9 +20,9 @@ import typing as t
 
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail
-from ansible.utils.path import unfrackpath
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.builds import is_build, is_version
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.releases import TAMPERED, places_in_folder
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.beside_inventory import beside_inventory
 
 if t.TYPE_CHECKING:
     from ansible.plugins.action import ActionBase
@@ -111,12 +111,10 @@ def push(
 def _folder_of_archives(action: ActionBase, named: str, task_vars: t.Mapping[str, t.Any]) -> str:
     """The folder, a relative one beside the first inventory, as the lock file; beside the playbook if it is only there."""
     beside_playbook = str(action._loader.path_dwim(named))
-    inventories = task_vars.get("ansible_inventory_sources")
-    if not inventories:
+    if not task_vars.get("ansible_inventory_sources"):
         return beside_playbook
-    # An inventory may be a list of hosts, which is nowhere; then it is the working directory, as for the lock file.
-    beside_inventory = unfrackpath(named, follow=False, basedir=os.path.dirname(str(inventories[0])) or None)
-    return beside_playbook if os.path.isdir(beside_playbook) and not os.path.isdir(beside_inventory) else str(beside_inventory)
+    beside = beside_inventory(named, task_vars)
+    return beside_playbook if os.path.isdir(beside_playbook) and not os.path.isdir(beside) else beside
 
 
 def find_archive(folder: str, needed: Needed) -> str:

@@ -23,7 +23,17 @@ import cores
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Whatever the collection's own files are, the stand-ins take the place of these.
-COPIED = ("roles", "playbooks", "meta", "galaxy.yml", "plugins/filter", "plugins/doc_fragments", "plugins/module_utils")
+COPIED = (
+    "roles",
+    "playbooks",
+    "meta",
+    "galaxy.yml",
+    "plugins/filter",
+    "plugins/lookup",
+    "plugins/plugin_utils",
+    "plugins/doc_fragments",
+    "plugins/module_utils",
+)
 STAND_IN = """#!/usr/bin/python
 import sys
 from ansible.module_utils.basic import AnsibleModule  # by which Ansible tells a module in Python

@@ -34,7 +34,7 @@ document() {
 for path in "$source"/plugins/modules/*.py; do
     [ ! -e "$path" ] || document module "$path"
 done
-for kind in filter inventory; do
+for kind in filter inventory lookup; do
     for path in "$source/plugins/$kind"/*.py; do
         [ ! -e "$path" ] || document "$kind" "$path"
     done

@@ -20,9 +20,31 @@ EXPECTED = {
     "mini": (2, "v0.0.144", NEW, 0),
     "max": (2, NEW, NEW, 118784),
     "intel": (2, NEW, NEW, None),
-    "paravirtual": (2, NEW, NEW, 0),
+    "paravirtual": (3, NEW, NEW, 0),
     "rosetta": (2, NEW, None, 59392),
     "debian": (2, NEW, NEW, None),
+}
+
+OF_THE_ROLE = b"""\
+# BEGIN managed by metalfleet.gpustack (new file)
+# Set gpustack_node_environment in the inventory instead of editing these lines.
+GPUSTACK_NOTE=two words
+HF_ENDPOINT=https://hub.example.com
+NO_PROXY=example.com
+http_proxy=http://proxy.example.com:3128
+# END managed by metalfleet.gpustack
+"""
+# Variables alone, the same by the role's template, and a template of one's own. The last one had lines, too, which were given up.
+LINES = {
+    "mini": OF_THE_ROLE,
+    "intel": OF_THE_ROLE,
+    "debian": b"""\
+# BEGIN managed by metalfleet.gpustack (new file)
+# Of debian
+HF_ENDPOINT=https://hub.example.com
+# END managed by metalfleet.gpustack
+""",
+    "paravirtual": None,
 }
 
 testinfra_hosts = [f"ansible://{name}" for name in EXPECTED]
@@ -37,6 +59,12 @@ def test_file_drifted_again_where_the_last_run_did_not_go(host: Host) -> None:
     if host.backend.get_hostname() in ("ultra", "rosetta"):
         content = seen.read(host, seen.ENVIRONMENT_FILE)
         assert content == (b"" if host.backend.get_hostname() == "rosetta" else b"GGML_METAL_NO_RESIDENCY=1\n")
+
+
+def test_lines_are_those_of_the_template(host: Host) -> None:
+    name = host.backend.get_hostname()
+    if name in LINES:
+        assert seen.read(host, seen.ENVIRONMENT_FILE) == LINES[name]
 
 
 def test_starts_and_llama_box(host: Host) -> None:
