@@ -106,14 +106,14 @@ def _node_play(tool: Tool, targets: Targets) -> pathlib.Path:
     lines = "# Set gpustack_node_environment in the inventory instead of editing these lines.\n"
     llama_box = {
         "version": RELEASE,
-        "lock": f"{{{{ lookup('ansible.builtin.file', '{targets.lock_file}') | from_yaml }}}}",
+        "lock": f"{{{{ lookup('metalfleet.gpustack.lock_file', '{targets.lock_file}') }}}}",
         "slots": ["builtin"],
         "base_url": MIRROR,
         "archives_folder": str(targets.archives_folder),
         **tool.options.get("llama_box", {}),
     }
     task = {
-        # As the role's template renders it, so that the role and this task want the same file.
+        # As the role writes it, so that the role and this task want the same file.
         "environment": {"content": lines + "".join(f"{name}={value}\n" for name, value in ENVIRONMENT.items())},
         "wired_limit": {},
         # The other tools wait for an answer, and not to see whether it lasts.
