@@ -84,6 +84,9 @@ class ReleaseStore:
     def obtain(self, release: Release) -> t.Tuple[str, ...]:
         """See to it that the store has a release; returns warnings. Raises GpustackError, and then the store is as before."""
         if self.has(release):
+            # A run that died when it had put the release into its place has left the rest, and this one may be undone, and prune nothing.
+            self._discard_unfinished()
+            self._host.remove(self._part_of(release))
             return ()
         # What is unpacked is run, and others must not exchange it before that.
         refuse_exposed(self._host, f"{self._folder}/{_UNFINISHED}")
@@ -186,7 +189,7 @@ class ReleaseStore:
 
     def _downloaded(self, release: Release) -> str:
         # Named by its digest: a part can only be continued with what it is a part of.
-        path = f"{self._folder}/.{release.sha256}.part"
+        path = self._part_of(release)
         while True:
             resumed = download(self._host, release.url, path, release.size_bytes, self._source.download)
             try:
@@ -209,6 +212,10 @@ class ReleaseStore:
                 self._host.create(f"{new}/{name}", archive.pieces(name), 0o755)
         for name in release.files:
             verify_file(release, name, path, self._host.sha256(f"{new}/{name}"))
+
+    def _part_of(self, release: Release) -> str:
+        """Where a download goes."""
+        return f"{self._folder}/.{release.sha256}.part"
 
     def _discard_unfinished(self) -> None:
         self._host.remove(f"{self._folder}/{_UNFINISHED}")

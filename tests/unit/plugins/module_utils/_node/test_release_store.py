@@ -353,6 +353,15 @@ def test_does_not_stumble_over_what_a_run_that_was_killed_left(place):
     assert os.listdir(place.folder) == [VERSION]
 
 
+def test_clears_up_after_a_run_that_died_when_the_release_was_in_its_place(place):
+    release = place.release()
+    place.store().obtain(release)
+    (place.folder / ".unpacking").mkdir(mode=0o700)
+    (place.folder / f".{release.sha256}.part").write_bytes(b"all of it")
+    assert place.store().obtain(release) == ()
+    assert os.listdir(place.folder) == [VERSION]
+
+
 def test_prunes_everything_but_what_is_to_stay(place):
     kept, other, old = place.release(), place.release(build=DYNAMIC), place.release("v0.0.139")
     store = place.store()
