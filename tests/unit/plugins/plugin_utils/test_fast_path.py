@@ -84,7 +84,7 @@ def test_a_node_that_says_yes() -> None:
     command, program = action.sent[0]
     assert (command, len(action.sent)) == (f"{PYTHON} -I -S -", 1)
     compile(program, "program", "exec")
-    assert program.endswith(f", 'digest', {VERSION!r}, {seconds_of_trust(24.0, 'mac-1')!r}, False)\n")
+    assert program.endswith(f", 'digest', {VERSION!r}, {seconds_of_trust(24.0, 'mac-1')!r}, False)\nposix._exit(0)\n")
     # Another program has another mark.
     verdict(action)
     assert action.sent[1][1] != program

@@ -327,7 +327,7 @@ def test_no_descriptor_is_left_open(tmp_path: pathlib.Path) -> None:
 
 
 def send(call: str, python: str = sys.executable) -> subprocess.CompletedProcess[bytes]:
-    program = PROGRAM.read_bytes() + f"\n\nmain({call})\n".encode()
+    program = PROGRAM.read_bytes() + f"\n\nmain({call})\nposix._exit(0)\n".encode()
     return subprocess.run([python, "-I", "-S", "-"], input=program, check=False, capture_output=True, timeout=60)
 
 
