@@ -29,6 +29,8 @@ FOUND = "/usr/bin/python3.9"
 PYTHON = "/opt/homebrew/bin/python3.12"
 VARS = {"inventory_hostname": "mac-1", "ansible_python_interpreter": PYTHON}
 OPTIONS = {"environment": {"secrets": {"HF_TOKEN": "canary"}}}
+# After the call.
+END = "\nposix._exit(0)\n"
 
 
 class Become:
@@ -84,7 +86,7 @@ def test_a_node_that_says_yes() -> None:
     command, program = action.sent[0]
     assert (command, len(action.sent)) == (f"{PYTHON} -I -S -", 1)
     compile(program, "program", "exec")
-    assert program.endswith(f", 'digest', {VERSION!r}, {seconds_of_trust(24.0, 'mac-1')!r}, False)\nposix._exit(0)\n")
+    assert program.endswith(f", 'digest', {VERSION!r}, {seconds_of_trust(24.0, 'mac-1')!r}, False)" + END)
     # Another program has another mark.
     verdict(action)
     assert action.sent[1][1] != program
@@ -177,14 +179,14 @@ def test_options_with_which_nothing_is_asked(options: dict[str, t.Any], reason: 
 def test_the_age() -> None:
     action = Action()
     verdict(action, {**OPTIONS, "receipt_max_age_hours": "2"}, inventory_hostname="other")
-    assert action.sent[0][1].endswith(f"{seconds_of_trust(2.0, 'other')!r}, False)\n")
+    assert action.sent[0][1].endswith(f"{seconds_of_trust(2.0, 'other')!r}, False)" + END)
 
 
 @pytest.mark.parametrize(("options", "by_content"), [({}, False), ({"verify": "auto"}, False), ({"verify": "content"}, True)])
 def test_whether_files_are_read(options: dict[str, t.Any], by_content: bool) -> None:
     action = Action()
     assert verdict(action, {**OPTIONS, **options}).result == {"changed": False}
-    assert action.sent[0][1].endswith(f", {by_content})\n")
+    assert action.sent[0][1].endswith(f", {by_content})" + END)
 
 
 NO_INTERPRETER = "ansible_python_interpreter is not the path of an interpreter"
