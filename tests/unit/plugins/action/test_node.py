@@ -69,7 +69,8 @@ class Action(ActionModule):  # type: ignore[misc,unused-ignore]
     def _low_level_execute_command(self, cmd: str, in_data: bytes) -> dict[str, t.Any]:
         assert cmd == "/usr/bin/python3 -I -S -"
         self.compared += 1
-        mark, wanted, version, max_age_seconds, by_content = ast.literal_eval(in_data.decode().rpartition("\n\nmain")[2])
+        call = in_data.decode().rpartition("\n\nmain")[2].partition("\n")[0]
+        mark, wanted, version, max_age_seconds, by_content = ast.literal_eval(call)
         asked = (wanted.encode(), version.encode(), max_age_seconds, by_content)
         told = receipt_check.report(receipt_path(self.host).encode(), asked, self.host.now(), MemoryLive(self.host))
         return {"rc": 0, "stdout": f"{mark} {told.decode()}\n", "stderr": ""}
