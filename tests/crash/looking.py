@@ -138,7 +138,8 @@ def answers() -> bool:
 
 def has_settled() -> bool:
     """Whether a run would miss the RPC server if that ended."""
-    return answers() and time.time() - os.stat(RPC_STARTS).st_mtime >= SETTLED_SECONDS
+    # It is noted as soon as it was started, which may be after it answers.
+    return answers() and os.path.exists(RPC_STARTS) and time.time() - os.stat(RPC_STARTS).st_mtime >= SETTLED_SECONDS
 
 
 def _until(question: t.Callable[[], bool]) -> bool:
