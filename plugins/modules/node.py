@@ -240,6 +240,8 @@ options:
   health_timeout_seconds:
     description:
       - For how many seconds to wait for that to begin.
+      - A service that was started less than this ago is given the rest of it to begin to answer before anything is changed.
+        What does not work yet could not be missed later.
     type: float
     default: 120.0
   lock_wait_seconds:

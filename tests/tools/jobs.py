@@ -36,6 +36,9 @@ PR_SET_CHILD_SUBREAPER = 36
 # What a tool says of itself at its end, worth repeating in the table: "812 passed, 3 skipped in 4.10s".
 TOOL_SUMMARY = re.compile(r"^=*\s*((?:\d+ (?:passed|failed|skipped|errors?|xfailed|deselected|warnings?)(?:, )?)+ in [\d.]+s)")
 NOT_RUN = re.compile(r"^not run: .*")
+# Where Ansible or pytest says what went wrong, which Molecule's last lines do not repeat, and how much of it is shown.
+CAUSE = re.compile(r"fatal: \[|^\W*E  ")
+LINES_OF_A_CAUSE = 6
 
 
 class Interrupted(Exception):
@@ -147,9 +150,20 @@ def finish(job: Job, outcome: str) -> None:
     print(f"{outcome:7} {job.target:16} {job.seconds:6.1f} s", flush=True)
     if outcome != "passed":
         lines = job.log.read_text("utf-8", "replace").splitlines()
-        print(f"---- the last lines of {job.log.relative_to(ROOT)}")
-        print("\n".join(lines[-LINES_OF_A_FAILURE:]))
+        print(f"---- what {job.log.relative_to(ROOT)} says of failures, and its last lines")
+        print("\n".join([*causes(lines[:-LINES_OF_A_FAILURE]), *lines[-LINES_OF_A_FAILURE:]]))
         print("----", flush=True)
+
+
+def without_colours(line: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", line)
+
+
+def causes(lines: list[str]) -> list[str]:
+    """The lines that name a failure, each with those that follow it; the last of them, if they are many."""
+    hits = [number for number, line in enumerate(lines) if CAUSE.search(without_colours(line))]
+    shown = {later for number in hits for later in range(number, number + LINES_OF_A_CAUSE)}
+    return [lines[number] for number in sorted(shown) if number < len(lines)][-LINES_OF_A_FAILURE:]
 
 
 def stop(jobs: list[Job]) -> None:
@@ -199,7 +213,7 @@ def remark(job: Job) -> str:
     """What the table says besides the outcome: the tool's own count, and what was not run."""
     remarks = []
     for line in job.log.read_text("utf-8", "replace").splitlines():
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", line)
+        plain = without_colours(line)
         match = TOOL_SUMMARY.match(plain)
         if match:
             remarks.append(match.group(1))

@@ -38,7 +38,8 @@ class FakeLaunchd(MemoryHost):
     """A Mac with one daemon.
 
     teardown_seconds: how long the job stays after bootout; then bootout returns 36. starts_by_itself: RunAtLoad.
-    start_seconds: from start to running. forced: subcommand -> exit codes of its next uses; 0 is the real thing.
+    start_seconds: from start to running. answer_seconds: from running until /healthz answers. child_seconds: until its children
+    run. forced: subcommand -> exit codes of its next uses; 0 is the real thing.
     hangs: subcommands that never end. dies: the program exits with 78 at once. flaps: each look shows it with another pid.
     kills: environments with which it does so. children: the commands of what it starts; crashes: environments with which
     these end, and are started again, at each look. stops: how often it ran when it was told to go.
@@ -49,6 +50,8 @@ class FakeLaunchd(MemoryHost):
         super().__init__(files={PLIST: plistlib.dumps(content)}, **options)
         self.teardown_seconds = 0.0
         self.start_seconds = 0.0
+        self.answer_seconds = 0.0
+        self.child_seconds = 0.0
         self.starts_by_itself = True
         self.dies = False
         self.flaps = False
@@ -100,7 +103,7 @@ class FakeLaunchd(MemoryHost):
 
     def answers(self, port: int, path: str, timeout_seconds: float = 3.0) -> t.Optional[int]:
         if port == _worker_port(self.environment()) and path == "/healthz":
-            return 200 if self.is_up() else None
+            return 200 if self.is_up() and self.clock >= (self._runs_at or 0.0) + self.answer_seconds else None
         return super().answers(port, path, timeout_seconds)
 
     def _ps(self, argv: t.Sequence[str]) -> CommandResult:
@@ -127,7 +130,8 @@ class FakeLaunchd(MemoryHost):
         return CommandResult(0, f"Sat Nov 22 {pid}\n", "")
 
     def _child_pids(self) -> t.Dict[int, str]:
-        return {10 * self._pids + number: command for number, command in enumerate(self.children)} if self.is_up() else {}
+        has_begun = self.is_up() and self.clock >= self._children_since
+        return {10 * self._pids + number: command for number, command in enumerate(self.children)} if has_begun else {}
 
     def _is_loaded(self) -> bool:
         if self._gone_at is not None and self.clock >= self._gone_at:
@@ -147,7 +151,8 @@ class FakeLaunchd(MemoryHost):
     def _start(self) -> None:
         self._pids += 1
         self._pid = None if self.dies or self.kills(self.environment()) else self._pids
-        self._runs_at = self._children_since = self.clock + self.start_seconds
+        self._runs_at = self.clock + self.start_seconds
+        self._children_since = self._runs_at + self.child_seconds
 
     def _do_print(self, target: str) -> CommandResult:
         assert target == f"system/{LABEL}"
@@ -210,7 +215,7 @@ class FakeSystemd(MemoryHost):
     """A Linux host with one unit.
 
     start_seconds: how long the unit is "activating" after a restart. fails: the restart fails and the unit with it.
-    flaps: each look shows another process. kills, children, crashes, stops: as of FakeLaunchd.
+    flaps: each look shows another process. answer_seconds, child_seconds, kills, children, crashes, stops: as of FakeLaunchd.
     properties override what `systemctl show` says. forced: subcommand -> what its next uses say instead.
     unit: the text of its file as it was when systemd read it last.
     """
@@ -218,6 +223,8 @@ class FakeSystemd(MemoryHost):
     def __init__(self, **options: t.Any) -> None:
         super().__init__(system="Linux", machine="aarch64", **options)
         self.start_seconds = 0.0
+        self.answer_seconds = 0.0
+        self.child_seconds = 0.0
         self.fails = False
         self.flaps = False
         self.properties: t.Dict[str, str] = {}
@@ -269,7 +276,7 @@ class FakeSystemd(MemoryHost):
 
     def answers(self, port: int, path: str, timeout_seconds: float = 3.0) -> t.Optional[int]:
         if port == _worker_port(self.environment()) and path == "/healthz":
-            return 200 if self.is_up() else None
+            return 200 if self.is_up() and self.clock >= self._runs_at + self.answer_seconds else None
         return super().answers(port, path, timeout_seconds)
 
     def read(self, path: str, limit_bytes: int = 16 * 1024 * 1024) -> t.Optional[bytes]:
@@ -302,7 +309,7 @@ class FakeSystemd(MemoryHost):
             del self.files[path]
         if anew:
             self._children_started = self.clock
-        for number, command in enumerate(self.children if self.is_up() else []):
+        for number, command in enumerate(self.children if self.is_up() and self.clock >= self._children_started else []):
             since = int(self._children_started * 10) % 100_000
             self._put_process(int(f"9{self._pid}{since:05d}{number}"), self._pid, command, self._children_started)
 
@@ -356,7 +363,8 @@ class FakeSystemd(MemoryHost):
         for path in [path for path in self.files if path.startswith(f"/proc/{self._pid}/")]:
             del self.files[path]
         self._pid += 1
-        self._started = self._children_started = self._runs_at = self.clock + self.start_seconds
+        self._started = self._runs_at = self.clock + self.start_seconds
+        self._children_started = self._runs_at + self.child_seconds
         self._put_environ()
         self._is_killed = self.kills(self.environment())
         return failure if self._is_killed else CommandResult(0, "", "")

@@ -37,19 +37,20 @@ if t.TYPE_CHECKING:
 _CRASHES = 2
 
 
-def baseline(host: Host, installation: Installation, service: ServiceManager, settle_seconds: float) -> Health:
-    """The health of a node that nobody has just restarted.
+def baseline(host: Host, installation: Installation, service: ServiceManager, settle_seconds: float, timeout_seconds: float) -> Health:
+    """The health of a node before it is changed, of which nobody knows when it was started.
 
     settle_seconds: how long a process must have run to count. A main process that is younger is waited for: one that is started
-    again and again must not pass for one that runs.
+    again and again must not pass for one that runs. So are, once, RPC servers that are younger. timeout_seconds: a service that was
+    started less than this ago may not have begun to answer, nor started its RPC servers; what is not there yet cannot be missed
+    when a change breaks it, so that is waited for as well.
     """
-    state = service.state()
-    age = age_seconds(host, state.pid) if state.running and state.pid is not None else None
-    if age is not None and age < settle_seconds:
-        host.pause(settle_seconds - age)
-        again = service.state()
-        state = again if (again.pid, again.started) == (state.pid, state.started) else _unsteady(again)
-    rpc_servers = _settled(host, _rpc_servers(host, state), settle_seconds)
+    first = service.state()
+    _let_begin(host, installation, service, first, settle_seconds, timeout_seconds)
+    rpc_servers = _settled(host, first, settle_seconds)
+    state = service.state() if first.running else first
+    if (state.pid, state.started) != (first.pid, first.started):
+        state = _unsteady(state)
     return Health(state.running, _answering(host, installation), rpc_servers, state.detail)
 
 
@@ -146,11 +147,55 @@ def _rpc_servers(host: Host, state: ServiceState) -> t.Optional[t.List[Process]]
         return None
 
 
-def _settled(host: Host, processes: t.Optional[t.Sequence[Process]], settle_seconds: float) -> t.Optional[int]:
+def _let_begin(
+    host: Host, installation: Installation, service: ServiceManager, first: ServiceState, settle_seconds: float, timeout_seconds: float
+) -> None:
+    """Wait while a service that was started a short time ago is still beginning.
+
+    It has begun when its worker answers and has an RPC server, which gpustack/worker/worker.py starts three seconds after itself.
+    Not every node has them, so it has begun, too, when something answers and nothing has come for settle_seconds.
+    """
+    age = age_seconds(host, first.pid) if first.running and first.pid is not None else None
+    if age is None:
+        return
+    start = last_news = host.monotonic()
+    seen: t.Tuple[t.Tuple[str, ...], int] = ((), 0)
+    while True:
+        now = host.monotonic()
+        has_settled = age + now - start >= settle_seconds
+        if has_settled and age + now - start >= timeout_seconds:
+            return
+        answering = _answering(host, installation)
+        found = (answering, len(_rpc_servers(host, first) or ()))
+        if found != seen:
+            seen, last_news = found, now
+        has_begun = WORKER in answering and found[1] > 0
+        if has_settled and (has_begun or (answering and now - last_news >= settle_seconds)):
+            return
+        host.pause(POLL_SECONDS)
+        state = service.state()
+        if (state.pid, state.started) != (first.pid, first.started):
+            return
+
+
+def _settled(host: Host, state: ServiceState, settle_seconds: float) -> t.Optional[int]:
+    """How many RPC servers have run for so long, or have when the youngest is given the time for it."""
+    ages = _rpc_server_ages(host, state)
+    if not ages or min(ages.values()) >= settle_seconds:
+        return None if ages is None else len(ages)
+    host.pause(settle_seconds - min(ages.values()))
+    left = _rpc_servers(host, state)
+    # All that were seen are old enough now.
+    return None if left is None else sum(1 for process in left if process.pid in ages)
+
+
+def _rpc_server_ages(host: Host, state: ServiceState) -> t.Optional[t.Dict[int, float]]:
+    """pid -> seconds, of those that have not ended meanwhile; None where they cannot be seen."""
+    processes = _rpc_servers(host, state)
     if processes is None:
         return None
-    ages = (age_seconds(host, process.pid) for process in processes)
-    return sum(1 for age in ages if age is not None and age >= settle_seconds)
+    ages = {process.pid: age_seconds(host, process.pid) for process in processes}
+    return {pid: age for pid, age in ages.items() if age is not None}
 
 
 class _Watch:

@@ -170,7 +170,7 @@ class _Transaction:
     def _health(self) -> Health:
         if self.service is None:
             return Health(None, detail="there is no service")
-        return baseline(self.host, self.installation, self.service, self.options.settle_seconds)
+        return baseline(self.host, self.installation, self.service, self.options.settle_seconds, self.options.health_timeout_seconds)
 
     def _change(self, plan: _Plan, journal: Journal | None) -> Journal:
         """Make the steps, each after it was written down how to undo it. journal: of a run that died, which this one goes on with."""

@@ -37,6 +37,16 @@ def node(system: str, *children: str, age: float = 3600.0) -> Fake:
     return host
 
 
+def booted(system: str, age: float, child_seconds: float = 0.0, answer_seconds: float = 0.0) -> Fake:
+    """A node whose service was started so long ago and takes these times until its RPC server runs and until it answers."""
+    host: Fake = FakeLaunchd() if system == "Darwin" else FakeSystemd()
+    host.children, host.child_seconds, host.answer_seconds = [RPC_SERVER], child_seconds, answer_seconds
+    host.clock += 3600.0
+    restart(host)
+    host.clock += age
+    return host
+
+
 def restart(host: Fake) -> None:
     host.run(["launchctl", "bootout", f"system/{LABEL}"] if isinstance(host, FakeLaunchd) else ["systemctl", "--no-pager", "restart", UNIT])
     if isinstance(host, FakeLaunchd):
@@ -47,8 +57,8 @@ def manager(host: Fake) -> ServiceManager:
     return Launchd(host, LABEL, PLIST) if isinstance(host, FakeLaunchd) else Systemd(host, UNIT)  # type: ignore[arg-type]
 
 
-def look(host: Fake, settle_seconds: float = 10.0, installation: Installation = HERE) -> Health:
-    return baseline(host, installation, manager(host), settle_seconds)  # type: ignore[arg-type]
+def look(host: Fake, settle_seconds: float = 10.0, installation: Installation = HERE, timeout_seconds: float = 60.0) -> Health:
+    return baseline(host, installation, manager(host), settle_seconds, timeout_seconds)  # type: ignore[arg-type]
 
 
 def wait(host: Fake, before: Health, settle_seconds: float = 10.0, timeout_seconds: float = 60.0) -> t.Tuple[Health, float]:
@@ -92,11 +102,70 @@ def test_a_young_process_is_waited_for_until_it_counts(system: str) -> None:
     start = host.clock
     found = look(host)
     assert (found.running, found.rpc_servers, host.clock - start) == (True, 1, 6.0)
-    # One second short, with nothing to wait for.
-    older = node(system, age=10.0)
+    older = node(system, RPC_SERVER, age=10.0)
     start = older.clock
-    assert look(older).running is True
+    assert look(older).rpc_servers == 1
     assert older.clock == start
+
+
+@SYSTEMS
+def test_an_rpc_server_is_younger_than_the_service_that_starts_it(system: str) -> None:
+    """gpustack/worker/worker.py starts it three seconds after itself, and a node may be looked at at any time after that."""
+    for age in (4.0, 9.0, 11.0, 12.0):
+        host = booted(system, age, child_seconds=3.0)
+        start = host.clock
+        assert look(host).rpc_servers == 1
+        assert host.clock - start == 13.0 - age
+
+
+@SYSTEMS
+def test_what_is_still_to_come_on_a_node_that_was_just_started_is_waited_for(system: str) -> None:
+    host = booted(system, 1.0, child_seconds=30.0, answer_seconds=25.0)
+    start = host.clock
+    found = look(host)
+    assert (found.running, found.answering, found.rpc_servers) == (True, (WORKER,), 1)
+    assert host.clock - start == 39.0
+
+
+@SYSTEMS
+def test_a_node_without_rpc_servers_is_waited_for_once(system: str) -> None:
+    host = booted(system, 12.0)
+    host.children = []
+    start = host.clock
+    assert look(host).rpc_servers == 0
+    assert host.clock - start == 10.0
+    # A minute after its start, nothing new is expected.
+    older = booted(system, 60.0)
+    older.children = []
+    start = older.clock
+    assert look(older).rpc_servers == 0
+    assert older.clock == start
+
+
+@SYSTEMS
+def test_a_node_that_never_answers_is_not_waited_for_for_ever(system: str) -> None:
+    host = booted(system, 15.0, answer_seconds=3600.0)
+    start = host.clock
+    found = look(host)
+    assert (found.running, found.answering, found.rpc_servers) == (True, (), 1)
+    assert 45.0 <= host.clock - start <= 47.0
+    start = host.clock
+    assert look(host).answering == ()
+    assert host.clock == start
+
+
+@SYSTEMS
+def test_a_service_that_ends_while_it_is_waited_for_does_not_run(system: str) -> None:
+    host = booted(system, 1.0)
+    pause = host.pause
+
+    def end(seconds: float) -> None:
+        host.kills = lambda _environment: True
+        restart(host)
+        pause(seconds)
+
+    host.pause = end  # type: ignore[method-assign]
+    assert look(host).running is False
 
 
 @SYSTEMS
