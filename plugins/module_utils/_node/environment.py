@@ -129,14 +129,16 @@ def observe(host: Host, sources: Sources) -> tuple[Observed, tuple[str, ...]]:
     """
     service = sources.service
     warnings: list[str] = []
-    loaded = SeenEnvironment(None)
-    if service is not None and service.holds_environment(service.state()):
-        loaded = service.loaded_environment()
-        if loaded.variables is None:
-            warnings.append(f"the environment of the running service cannot be seen ({loaded.reason}), so it is not compared")
-        elif not loaded.complete:
-            warnings.append(f"the environment of the running service cannot be seen as a whole ({loaded.reason})")
-    manager = service.manager_variable(RESIDENCY_VARIABLE) if service is not None else SeenVariable(False)
+    loaded, manager = SeenEnvironment(None), SeenVariable(False)
+    if service is not None:
+        state, seen = service.look()
+        if service.holds_environment(state):
+            loaded = seen
+            if loaded.variables is None:
+                warnings.append(f"the environment of the running service cannot be seen ({loaded.reason}), so it is not compared")
+            elif not loaded.complete:
+                warnings.append(f"the environment of the running service cannot be seen as a whole ({loaded.reason})")
+        manager = service.manager_variable(RESIDENCY_VARIABLE)
     if manager.present is None:
         warnings.append(f"whether the service manager gives {RESIDENCY_VARIABLE} to the service cannot be seen ({manager.reason})")
     main_path = _followed(host, sources.path, sources.follow)

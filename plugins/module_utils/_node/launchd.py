@@ -61,9 +61,19 @@ class Launchd:
     def state(self) -> ServiceState:
         """What launchd says now; known is whether the job is loaded."""
         try:
-            job = self._job()
+            return self._state_of(self._job())
         except ServiceError as exc:
             return ServiceState(None, None, detail=str(exc))
+
+    def look(self) -> t.Tuple[ServiceState, SeenEnvironment]:
+        """State and environment of the job as `launchctl print` shows it once."""
+        try:
+            job = self._job()
+        except ServiceError as exc:
+            return ServiceState(None, None, detail=str(exc)), SeenEnvironment(None, str(exc), complete=False)
+        return self._state_of(job), self._environment_of(job)
+
+    def _state_of(self, job: t.Optional[Job]) -> ServiceState:
         if job is None:
             return ServiceState(False, False, enabled=self._enabled(), detail=self._describe(job))
         started = self._started(job.pid) if job.pid is not None else None
@@ -78,9 +88,11 @@ class Launchd:
     def loaded_environment(self) -> SeenEnvironment:
         """What launchd gives the job, its own variables (XPC_SERVICE_NAME and others) and those of `launchctl setenv` included."""
         try:
-            job = self._job()
+            return self._environment_of(self._job())
         except ServiceError as exc:
             return SeenEnvironment(None, str(exc), complete=False)
+
+    def _environment_of(self, job: t.Optional[Job]) -> SeenEnvironment:
         if job is None:
             return SeenEnvironment(None, f"{self._label} is not loaded", complete=False)
         if job.environment is None:

@@ -80,6 +80,9 @@ class ServiceManager(t.Protocol):
     def holds_environment(self, state: ServiceState) -> bool:
         """Whether the service keeps an environment that a changed file does not reach (launchd: while it is loaded)."""
 
+    def look(self) -> t.Tuple[ServiceState, SeenEnvironment]:
+        """What state() and loaded_environment() say, of one moment."""
+
     def loaded_environment(self) -> SeenEnvironment:
         """The environment with which the running service was loaded, whatever the files say by now."""
 

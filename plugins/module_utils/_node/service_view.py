@@ -49,8 +49,9 @@ class ServiceView:
 
 def look(host: Host, service: ServiceManager) -> ServiceView:
     """Look at the service."""
-    state = service.state()
-    loaded = service.loaded_environment() if service.holds_environment(state) else SeenEnvironment(None, "it is not running")
+    state, loaded = service.look()
+    if not service.holds_environment(state):
+        loaded = SeenEnvironment(None, "it is not running")
     record = read_pending(host)
     live = loaded.variables if loaded.complete else None
     is_due = record is not None and record.is_due(state, live)

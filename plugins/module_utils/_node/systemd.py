@@ -72,17 +72,21 @@ class Systemd:
         """Whether the service runs: systemd reads the files anew at each start."""
         return bool(state.running)
 
+    def look(self) -> t.Tuple[ServiceState, SeenEnvironment]:
+        """State and environment of one process."""
+        state = self.state()
+        if state.running is None:
+            return state, SeenEnvironment(None, state.detail, complete=False)
+        if not state.running or state.pid is None:
+            return state, SeenEnvironment(None, f"{self._unit} does not run", complete=False)
+        return state, process_environment(self._host, state.pid)
+
     def loaded_environment(self) -> SeenEnvironment:
         """The environment that the main process was started with.
 
         Of the process, not of the unit: what systemd shows of a unit leaves out what it read from EnvironmentFile=.
         """
-        state = self.state()
-        if state.running is None:
-            return SeenEnvironment(None, state.detail, complete=False)
-        if not state.running or state.pid is None:
-            return SeenEnvironment(None, f"{self._unit} does not run", complete=False)
-        return process_environment(self._host, state.pid)
+        return self.look()[1]
 
     def manager_environment(self) -> SeenEnvironment:
         """The environment that systemd gives to every service."""
@@ -150,21 +154,21 @@ class Systemd:
     def _start_failure(self, shown: Shown) -> str:
         return f"{self._unit} does not keep running after it was started ({_outcome(shown)}); `journalctl -u {self._unit}` may say why"
 
-    def unit_paths(self) -> t.Tuple[str, ...]:
-        """The unit's file and its drop-ins, in the order in which systemd applies them.
+    def unit_files(self) -> t.Tuple[t.Tuple[str, ...], t.Tuple[EnvironmentFile, ...]]:
+        """The paths of the unit's file and its drop-ins, in the order in which systemd applies them; and its environment files.
 
-        Drop-ins that systemd has not read yet are among them: restart() makes it read them.
+        Drop-ins that systemd has not read yet are among them: restart() makes it read them. Environment files are those of what it
+        has read; it reads variables from them at each start, and their paths may be patterns.
         """
         shown = self._show()
+        return self._paths(shown), shown.environment_files()
+
+    def _paths(self, shown: Shown) -> t.Tuple[str, ...]:
         fragment = shown.text("FragmentPath")
         known = {path.rsplit("/", 1)[-1]: path for path in shown.words("DropInPaths") if path != UNPRINTABLE}
         on_disk = self._drop_ins_on_disk()
         drop_ins = {name: path for name, path in {**known, **on_disk}.items() if self._exists(path)}
         return ((fragment,) if fragment else ()) + tuple(drop_ins[name] for name in sorted(drop_ins))
-
-    def environment_files(self) -> t.Tuple[EnvironmentFile, ...]:
-        """The files that systemd reads variables from at each start; their paths may be patterns."""
-        return self._show().environment_files()
 
     def _drop_ins_on_disk(self) -> t.Dict[str, str]:
         """Name -> path; of two of the same name the one of higher precedence hides the other (systemd.unit(5))."""

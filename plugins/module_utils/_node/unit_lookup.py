@@ -33,10 +33,10 @@ def find_unit(look: Lookout, unit_name: str) -> Unit:
     manager = Systemd(look.host, unit_name)
     has_systemd, answer = True, ""
     try:
-        paths = manager.unit_paths()
+        paths, environment_files = manager.unit_files()
         # Drop-ins alone, such as those for every service, make no unit.
         if paths and not paths[0].rsplit("/", 1)[0].endswith(".d"):
-            return Unit(True, paths[0], paths[1:], tuple(file.path for file in manager.environment_files()))
+            return Unit(True, paths[0], paths[1:], tuple(file.path for file in environment_files))
     except ServiceError as exc:
         has_systemd, answer = not isinstance(exc.__cause__, CommandMissingError), str(exc)
     path = f"{_FOLDER}/{unit_name}"

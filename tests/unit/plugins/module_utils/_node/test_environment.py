@@ -90,8 +90,8 @@ class Service:
     def holds_environment(self, state: ServiceState) -> bool:
         return bool(state.running) or self.is_idle
 
-    def loaded_environment(self) -> SeenEnvironment:
-        return SeenEnvironment(None if self.hidden else self.live, self.hidden, self.complete)
+    def look(self) -> t.Tuple[ServiceState, SeenEnvironment]:
+        return self.state(), SeenEnvironment(None if self.hidden else self.live, self.hidden, self.complete)
 
     def manager_variable(self, name: str) -> SeenVariable:
         return SeenVariable(name in self.manager) if self.knows_manager else SeenVariable(None, "no bus")

@@ -155,6 +155,18 @@ def test_a_part_of_an_environment_proves_presence_only():
     assert "only a part" in seen.variable(NAME).reason
 
 
+def test_one_look_is_of_one_job():
+    host = FakeLaunchd(environment={NAME: "0"})
+    state, seen = launchd(host).look()
+    assert (state, seen) == (launchd(host).state(), launchd(host).loaded_environment())
+    assert host.used("print") == ["print"] * 3
+    host.forced["print"] = [1]
+    state, seen = launchd(host).look()
+    assert (state.known, seen.variables, seen.complete) == (None, None, False)
+    assert state.detail == seen.reason
+    assert seen.reason.startswith(f"launchctl print system/{LABEL} failed")
+
+
 def test_a_loaded_job_holds_its_environment_even_when_it_does_not_run():
     host = FakeLaunchd()
     host.start_seconds = 1000

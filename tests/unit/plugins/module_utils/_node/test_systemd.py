@@ -112,6 +112,15 @@ def test_the_loaded_environment_is_that_of_the_main_process():
     assert seen.complete
 
 
+def test_one_look_is_one_question():
+    host = FakeSystemd()
+    host.flaps = True
+    before = len(host.calls)
+    state, seen = systemd(host).look()
+    assert len(host.calls) == before + 1
+    assert (state.pid, seen.reason) == (701, "process 701 does not run")
+
+
 def test_a_unit_that_does_not_run_has_no_environment():
     host = FakeSystemd()
     host.properties.update(ActiveState="inactive", MainPID="0")
@@ -220,7 +229,7 @@ def test_the_files_of_a_unit_in_the_order_in_which_they_apply():
     host.properties["DropInPaths"] = (
         "/run/systemd/generator/gpustack.service.d/50-generated.conf /etc/systemd/system/gpustack.service.d/40-removed.conf [unprintable]"
     )
-    assert systemd(host).unit_paths() == (
+    assert systemd(host).unit_files()[0] == (
         FRAGMENT,
         "/etc/systemd/system/service.d/05-all.conf",
         "/run/systemd/system/gpustack.service.d/10-run.conf",
@@ -234,14 +243,14 @@ def test_the_files_of_a_unit_in_the_order_in_which_they_apply():
 def test_a_unit_without_files():
     host = FakeSystemd()
     host.properties["FragmentPath"] = ""
-    assert systemd(host).unit_paths() == ()
+    assert systemd(host).unit_files()[0] == ()
 
 
 def test_drop_ins_that_cannot_be_listed_or_examined(monkeypatch):
     host = FakeSystemd(files={"/etc/systemd/system/gpustack.service.d/a.conf": b""})
     host.unreadable.add("/etc/systemd/system/gpustack.service.d")
     with pytest.raises(ServiceError, match="cannot be listed"):
-        systemd(host).unit_paths()
+        systemd(host).unit_files()
     host.unreadable.clear()
 
     def refuse(path):
@@ -249,13 +258,13 @@ def test_drop_ins_that_cannot_be_listed_or_examined(monkeypatch):
 
     monkeypatch.setattr(host, "status", refuse)
     with pytest.raises(ServiceError, match="cannot be examined"):
-        systemd(host).unit_paths()
+        systemd(host).unit_files()
 
 
 def test_environment_files():
     host = FakeSystemd()
     host.properties["EnvironmentFiles"] = "/etc/default/gpustack (ignore_errors=yes)\nEnvironmentFiles=/etc/gpustack.env (ignore_errors=no)"
-    assert systemd(host).environment_files() == (
+    assert systemd(host).unit_files()[1] == (
         EnvironmentFile("/etc/default/gpustack", optional=True),
         EnvironmentFile("/etc/gpustack.env", optional=False),
     )
