@@ -131,6 +131,7 @@ options:
     description:
       - For how many seconds, after a restart, everything that worked before has to work without a break. If it does not,
         all changes of this run are undone, the service is restarted with its old files, and the module fails.
+      - Before a restart, a service that was started less than two minutes ago is given the rest of them to begin.
     type: float
     default: 10.0
   service_name:

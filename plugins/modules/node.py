@@ -239,9 +239,9 @@ options:
     default: 10.0
   health_timeout_seconds:
     description:
-      - For how many seconds to wait for that to begin.
-      - A service that was started less than this ago is given the rest of it to begin to answer before anything is changed.
-        What does not work yet could not be missed later.
+      - For how many seconds, after a restart, to wait until everything that worked before works again. O(settle_seconds) come on top.
+      - Before a restart, a service that was started less than this ago is given the rest of it to begin. What does not work yet could
+        not be missed later.
     type: float
     default: 120.0
   lock_wait_seconds:

@@ -72,6 +72,8 @@ class FakeLaunchd(MemoryHost):
         self._children_since = 0.0
         self._loaded: t.Optional[t.Dict[str, str]] = None
         self._bootstrap()
+        # As of a node that was not started for the test.
+        self._runs_at = self._children_since = self.clock - 3600.0
 
     def run(self, argv: t.Sequence[str], timeout_seconds: float = 30.0) -> CommandResult:
         if argv[0] == "ps" and tuple(argv) not in self.commands:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.processes import age_seconds, service_processes
@@ -33,25 +34,35 @@ if t.TYPE_CHECKING:
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceManager, ServiceState
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.processes import Process
 
-# An RPC server that was seen to end this often after a restart is not coming to rest.
+# An RPC server or a main process that was seen to end this often is not coming to rest.
 _CRASHES = 2
+# How long GPUStack may take from one thing that it starts to the next. worker.py starts RPC servers three seconds after itself, each by
+# a process that loads GPUStack first, and tries again after 20 seconds. The worker that a server has in it comes after the server.
+_QUIET_SECONDS = 30.0
 
 
 def baseline(host: Host, installation: Installation, service: ServiceManager, settle_seconds: float, timeout_seconds: float) -> Health:
     """The health of a node before it is changed, of which nobody knows when it was started.
 
-    settle_seconds: how long a process must have run to count. A main process that is younger is waited for: one that is started
-    again and again must not pass for one that runs. So are, once, RPC servers that are younger. timeout_seconds: a service that was
-    started less than this ago may not have begun to answer, nor started its RPC servers; what is not there yet cannot be missed
-    when a change breaks it, so that is waited for as well.
+    What is not there yet cannot be missed when a change breaks it, so this waits until the node has begun (see _Beginning) and all that
+    runs has run for settle_seconds; only that counts. A main process that ends twice meanwhile does not count as running.
     """
-    first = service.state()
-    _let_begin(host, installation, service, first, settle_seconds, timeout_seconds)
-    rpc_servers = _settled(host, first, settle_seconds)
-    state = service.state() if first.running else first
-    if (state.pid, state.started) != (first.pid, first.started):
-        state = _unsteady(state)
-    return Health(state.running, _answering(host, installation), rpc_servers, state.detail)
+    state = service.state()
+    if not state.running or state.pid is None:
+        return Health(state.running, _answering(host, installation), _count(_rpc_servers(host, state)), state.detail)
+    watch = _Watch(lambda pid: age_seconds(host, pid))
+    beginning = _Beginning(settle_seconds, timeout_seconds)
+    while True:
+        now = host.monotonic()
+        answering = _answering(host, installation)
+        watch.look(state, _rpc_servers(host, state), answering, now)
+        if watch.main_ends >= _CRASHES or beginning.is_over(watch, answering, now):
+            state = state if watch.main_is_settled(now, settle_seconds) or not state.running else _unsteady(state)
+            return Health(state.running, answering, watch.settled(now, settle_seconds), state.detail)
+        host.pause(POLL_SECONDS)
+        again = service.state()
+        # A manager that does not answer for once has not said that the service ended.
+        state = state if again.running is None else again
 
 
 def wait_healthy(
@@ -75,14 +86,18 @@ def wait_healthy(
         if start is None:
             # Looking takes time, too: what has been there from the beginning has to be settled when the time is over.
             start = now
-        watch.look(state, _rpc_servers(host, state), now)
+        answering = _answering(host, installation)
+        watch.look(state, _rpc_servers(host, state), answering, now)
+        rpc_servers = watch.settled(now, settle_seconds)
+        crashes = watch.crashes >= _CRASHES and rpc_servers is not None and rpc_servers < (before.rpc_servers or 0)
         is_over = now - start >= timeout_seconds + settle_seconds
         is_steady = watch.main_is_settled(now, settle_seconds)
         if is_over and state.running and not is_steady:
             state = _unsteady(state)
-        health = Health(state.running, _answering(host, installation), watch.settled(now, settle_seconds), state.detail)
-        lost = losses(before, health)
-        if is_over or (watch.crashes >= _CRASHES if lost else is_steady):
+        # Whatever else was on its way when the waiting was cut short is not held against the node.
+        lasting = answering if crashes else watch.answering(now, settle_seconds)
+        health = Health(state.running, lasting, rpc_servers, state.detail)
+        if is_over or crashes or (is_steady and not losses(before, health)):
             return health
         host.pause(POLL_SECONDS)
 
@@ -147,83 +162,95 @@ def _rpc_servers(host: Host, state: ServiceState) -> t.Optional[t.List[Process]]
         return None
 
 
-def _let_begin(
-    host: Host, installation: Installation, service: ServiceManager, first: ServiceState, settle_seconds: float, timeout_seconds: float
-) -> None:
-    """Wait while a service that was started a short time ago is still beginning.
+def _count(processes: t.Optional[t.Sequence[Process]]) -> t.Optional[int]:
+    return None if processes is None else len(processes)
 
-    It has begun when its worker answers and has an RPC server, which gpustack/worker/worker.py starts three seconds after itself.
-    Not every node has them, so it has begun, too, when something answers and nothing has come for settle_seconds.
+
+class _Beginning:
+    """Whether a service that may have been started a short time ago has begun, and all that runs is old enough.
+
+    It has begun when its worker answers and has an RPC server. Not every node has them, so it has begun, too, when something answers and
+    nothing has come for _QUIET_SECONDS; and when it was started timeout_seconds ago, whatever it does.
     """
-    age = age_seconds(host, first.pid) if first.running and first.pid is not None else None
-    if age is None:
-        return
-    start = last_news = host.monotonic()
-    seen: t.Tuple[t.Tuple[str, ...], int] = ((), 0)
-    while True:
-        now = host.monotonic()
-        has_settled = age + now - start >= settle_seconds
-        if has_settled and age + now - start >= timeout_seconds:
-            return
-        answering = _answering(host, installation)
-        found = (answering, len(_rpc_servers(host, first) or ()))
-        if found != seen:
-            seen, last_news = found, now
-        has_begun = WORKER in answering and found[1] > 0
-        if has_settled and (has_begun or (answering and now - last_news >= settle_seconds)):
-            return
-        host.pause(POLL_SECONDS)
-        state = service.state()
-        if (state.pid, state.started) != (first.pid, first.started):
-            return
 
+    def __init__(self, settle_seconds: float, timeout_seconds: float) -> None:
+        self._settle_seconds = settle_seconds
+        self._timeout_seconds = timeout_seconds
+        self._seen: t.Tuple[t.Tuple[str, ...], int] = ((), 0)
+        self._last_news = 0.0
+        self._begun: t.Optional[float] = None
+        self._end: t.Optional[float] = None
 
-def _settled(host: Host, state: ServiceState, settle_seconds: float) -> t.Optional[int]:
-    """How many RPC servers have run for so long, or have when the youngest is given the time for it."""
-    ages = _rpc_server_ages(host, state)
-    if not ages or min(ages.values()) >= settle_seconds:
-        return None if ages is None else len(ages)
-    host.pause(settle_seconds - min(ages.values()))
-    left = _rpc_servers(host, state)
-    # All that were seen are old enough now.
-    return None if left is None else sum(1 for process in left if process.pid in ages)
-
-
-def _rpc_server_ages(host: Host, state: ServiceState) -> t.Optional[t.Dict[int, float]]:
-    """pid -> seconds, of those that have not ended meanwhile; None where they cannot be seen."""
-    processes = _rpc_servers(host, state)
-    if processes is None:
-        return None
-    ages = {process.pid: age_seconds(host, process.pid) for process in processes}
-    return {pid: age for pid, age in ages.items() if age is not None}
+    def is_over(self, watch: _Watch, answering: t.Tuple[str, ...], now: float) -> bool:
+        """Whether there is nothing more to wait for, given what was seen now. Every wait has an end by our own clock."""
+        age = watch.main_age(now)
+        seen = (answering, len(watch.rpc_ages(now)))
+        if self._end is None or seen != self._seen:
+            self._seen, self._last_news = seen, now
+        if self._end is None:
+            self._end = now + max(0.0, self._timeout_seconds - age) + 2 * self._settle_seconds
+        has_rest = bool(answering) and now - self._last_news >= _QUIET_SECONDS
+        if age < self._timeout_seconds and not (WORKER in answering and seen[1]) and not has_rest:
+            self._begun = None
+        elif self._begun is None:
+            self._begun = now
+        if self._begun is None:
+            return now >= self._end
+        # RPC servers of several GPUs come one after the other, and one that crashes again and again is never old enough.
+        youngest = min([age, *watch.rpc_ages(now)])
+        return youngest >= self._settle_seconds or now - self._begun >= 2 * self._settle_seconds or now >= self._end
 
 
 class _Watch:
-    """Since when which process has been seen."""
+    """Since when which process has been there, and what has answered. age_of: of a process when it is seen first, where it can be told."""
 
-    def __init__(self) -> None:
+    def __init__(self, age_of: t.Optional[t.Callable[[int], t.Optional[float]]] = None) -> None:
+        self._age_of = age_of or (lambda _pid: 0.0)
         self._since: t.Dict[int, float] = {}
         self._main: t.Optional[t.Tuple[t.Optional[int], float]] = None
         self._is_blind = False
+        self._answers: t.Tuple[str, ...] = ()
+        self._answered_first: t.Dict[str, float] = {}
         self.crashes = 0
+        self.main_ends = 0
 
-    def look(self, state: ServiceState, rpc_servers: t.Optional[t.Sequence[Process]], now: float) -> None:
-        """Take note of what runs now."""
+    def look(self, state: ServiceState, rpc_servers: t.Optional[t.Sequence[Process]], answering: t.Tuple[str, ...], now: float) -> None:
+        """Take note of what runs now, and of what answers."""
         is_other = self._main is None or self._main[0] != state.pid
         if is_other:
-            self._main = (state.pid, now)
+            self.main_ends += self._main is not None and self._main[0] is not None
+            age = self._age_of(state.pid) if state.pid is not None else 0.0
+            # One whose age nobody tells runs, as far as is known, for ever.
+            self._main = (state.pid, -math.inf if age is None else now - max(age, 0.0))
+            self._answered_first = {}
+        self._answers = answering
+        for part in answering:
+            self._answered_first.setdefault(part, now)
         self._is_blind = rpc_servers is None
         if rpc_servers is None:
             return
         pids = {process.pid for process in rpc_servers}
         # Those that end together, and with the main process, have not crashed each by itself.
         self.crashes += not is_other and not pids.issuperset(self._since)
-        self._since = {pid: self._since.get(pid, now) for pid in pids}
+        # In a container, /proc may count from the start of the container or of the machine, and an age come out below zero.
+        self._since = {pid: self._since[pid] if pid in self._since else now - max(self._age_of(pid) or 0.0, 0.0) for pid in pids}
 
     def settled(self, now: float, settle_seconds: float) -> t.Optional[int]:
         """How many RPC servers have run for so long; None where they cannot be seen."""
-        return None if self._is_blind else sum(1 for since in self._since.values() if now - since >= settle_seconds)
+        return None if self._is_blind else sum(1 for age in self.rpc_ages(now) if age >= settle_seconds)
+
+    def rpc_ages(self, now: float) -> t.List[float]:
+        """Of the RPC servers that were seen last."""
+        return [now - since for since in self._since.values()]
+
+    def answering(self, now: float, settle_seconds: float) -> t.Tuple[str, ...]:
+        """What answers, and did so long ago. One answer between may be missing: a server that loads a model is late now and then."""
+        return tuple(part for part in self._answers if now - self._answered_first[part] >= settle_seconds)
+
+    def main_age(self, now: float) -> float:
+        """How long the main process has run."""
+        return now - self._main[1] if self._main is not None else 0.0
 
     def main_is_settled(self, now: float, settle_seconds: float) -> bool:
         """Whether the main process is the same for so long."""
-        return self._main is not None and now - self._main[1] >= settle_seconds
+        return self.main_age(now) >= settle_seconds

@@ -25,7 +25,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending 
     write_pending,
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import remove_receipt
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.restart import WHEN_IDLE, Decision, decide, fingerprint, futile
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.restart import Decision, decide, fingerprint, futile
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service_manager import service_manager
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service_view import ServiceView, look
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.undoing import undo_transaction
@@ -121,14 +121,14 @@ class _Transaction:
         journal = journals.read_journal(self.host)
         if journal is not None and journal.undoing:
             raise GpustackError(f"{_cut_off(journal)}; {self._undo(journal)}")
-        plan = self._prepare(self._plan())
+        plan, health = self._prepare(self._plan(), journal)
         planned, decision = self._by_name(plan.planned), plan.decision
         if not plan.steps and not decision.now and journal is None:
             self._remember(plan)
             journals.tidy(self.host)
             return Outcome(planned, decision, applied=True)
         is_adopted, was_restarted = journal is not None, journal is not None and journal.restarting
-        journal = self._change(plan, journal)
+        journal = self._change(plan, journal, health)
         after = None
         if self.service is not None and journal.restarting:
             if not plan.can_judge():
@@ -150,16 +150,17 @@ class _Transaction:
         planned = tuple(resource.plan() for resource in self.resources)
         return _Plan(view, planned, decide(self.host, view, planned, self.options.restart))
 
-    def _prepare(self, plan: _Plan) -> _Plan:
-        """Fetch everything before anything is changed."""
+    def _prepare(self, plan: _Plan, journal: Journal | None) -> tuple[_Plan, Health]:
+        """Fetch everything before anything is changed, and take the node's health, unless a run that died has done so."""
         for resource, one in zip(self.resources, plan.planned):
             if one.steps:
                 resource.prepare()
-        if not plan.steps or self.options.restart != WHEN_IDLE:
-            return plan
-        # A download takes its time, and a model may have been started meanwhile.
+        if not plan.steps and not plan.decision.now:
+            return plan, Health(None)
+        health = journal.health if journal is not None else self._health(plan.decision.now)
+        # Both take their time: the service may be another process by now, and a model may have been started.
         view = self._look()
-        return _Plan(view, plan.planned, decide(self.host, view, plan.planned, self.options.restart))
+        return _Plan(view, plan.planned, decide(self.host, view, plan.planned, self.options.restart)), health
 
     def _look(self) -> ServiceView | None:
         return look(self.host, self.service) if self.service is not None else None
@@ -167,15 +168,17 @@ class _Transaction:
     def _by_name(self, planned: t.Sequence[Planned]) -> dict[str, Planned]:
         return {resource.name: one for resource, one in zip(self.resources, planned)}
 
-    def _health(self) -> Health:
+    def _health(self, restarts: bool) -> Health:
         if self.service is None:
             return Health(None, detail="there is no service")
-        return baseline(self.host, self.installation, self.service, self.options.settle_seconds, self.options.health_timeout_seconds)
+        # Without a restart of ours, the service goes on as it began.
+        timeout_seconds = self.options.health_timeout_seconds if restarts else 0.0
+        return baseline(self.host, self.installation, self.service, self.options.settle_seconds, timeout_seconds)
 
-    def _change(self, plan: _Plan, journal: Journal | None) -> Journal:
+    def _change(self, plan: _Plan, journal: Journal | None, health: Health) -> Journal:
         """Make the steps, each after it was written down how to undo it. journal: of a run that died, which this one goes on with."""
         is_adopted = journal is not None
-        journal = self._open(plan, journal)
+        journal = self._open(plan, journal, health)
         try:
             record = self._remember(plan)
             for step in plan.steps:
@@ -191,13 +194,13 @@ class _Transaction:
             raise type(exc)(f"{exc}; {self._undo(journal, str(exc))}") from exc
         return journal
 
-    def _open(self, plan: _Plan, journal: Journal | None) -> Journal:
+    def _open(self, plan: _Plan, journal: Journal | None, health: Health) -> Journal:
         needs_restart = any(one.steps and one.restart_reasons for one in plan.planned)
         rolls_back = max(one.rolls_back for one in plan.planned)
         if journal is None:
             remove_receipt(self.host)
             pending = plan.view.record if plan.view is not None else None
-            return journals.begin(self.host, Journal(int(self.host.now()), self._health(), pending, needs_restart, rolls_back))
+            return journals.begin(self.host, Journal(int(self.host.now()), health, pending, needs_restart, rolls_back))
         journals.clean(self.host, journal)
         needs_restart = journal.needs_restart or needs_restart
         return journals.note(self.host, journal, needs_restart=needs_restart, rolls_back=journal.rolls_back or rolls_back)
@@ -244,7 +247,12 @@ class _Transaction:
         story = "; ".join(filter(None, [str(failure) if failure else "", *lost]))
         if not journal.records:
             journals.forget(self.host)
-            raise ServiceError(f"the node is worse than before, and no change of this run can be undone: {story}")
+            way = (
+                "; the playbook rollback takes back those of the last run that made any"
+                if journals.read_previous(self.host) is not None
+                else ""
+            )
+            raise ServiceError(f"the node is worse than before, and no change of this run can be undone: {story}{way}")
         undone = self._undo(dataclasses.replace(journal, restarting=was_restarted or not is_untouched), story)
         raise ServiceError(f"{'the service was not restarted' if is_untouched else 'the node got worse'}: {story}; {undone}")
 

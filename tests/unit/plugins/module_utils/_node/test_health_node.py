@@ -15,7 +15,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installa
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.launchd import Launchd
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceManager, ServiceState
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.systemd import Systemd
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.health import SERVER, WORKER, Health
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.health import SERVER, WORKER, Health, losses
 from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import LABEL, PLIST, UNIT, FakeLaunchd, FakeSystemd
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile
 
@@ -24,6 +24,7 @@ RPC_SERVER = "/opt/gpustack/llama-box-rpc-server --rpc-server-host 0.0.0.0 --rpc
 MODEL = "/opt/gpustack/llama-box --port 40000"
 NETSTAT = ("/usr/sbin/netstat", "-an", "-p", "tcp")
 Fake = t.Union[FakeLaunchd, FakeSystemd]
+AGE = "ansible_collections.metalfleet.gpustack.plugins.module_utils._node.health.age_seconds"
 SYSTEMS = pytest.mark.parametrize("system", ["Darwin", "Linux"])
 
 
@@ -128,18 +129,137 @@ def test_what_is_still_to_come_on_a_node_that_was_just_started_is_waited_for(sys
 
 
 @SYSTEMS
-def test_a_node_without_rpc_servers_is_waited_for_once(system: str) -> None:
+@pytest.mark.parametrize("settle_seconds", [0.0, 1.0, 10.0])
+def test_a_node_without_rpc_servers_is_waited_for_once(system: str, settle_seconds: float) -> None:
+    """They may come 23 seconds after the worker (worker.py), however long anything has to run."""
     host = booted(system, 12.0)
     host.children = []
     start = host.clock
-    assert look(host).rpc_servers == 0
-    assert host.clock - start == 10.0
+    assert look(host, settle_seconds).rpc_servers == 0
+    assert host.clock - start == 30.0
     # A minute after its start, nothing new is expected.
     older = booted(system, 60.0)
     older.children = []
     start = older.clock
-    assert look(older).rpc_servers == 0
+    assert look(older, settle_seconds).rpc_servers == 0
     assert older.clock == start
+
+
+@SYSTEMS
+def test_a_server_answers_before_its_worker(system: str) -> None:
+    host = booted(system, 6.0, child_seconds=28.0, answer_seconds=25.0)
+    host.http[80, "/healthz"] = 200
+    found = look(host)
+    assert (found.answering, found.rpc_servers) == ((SERVER, WORKER), 1)
+
+
+@SYSTEMS
+def test_a_service_that_ends_once_begins_again(system: str) -> None:
+    """A worker whose server does not run yet, after a power cut, gives up and is started again."""
+    host = booted(system, 5.0)
+    pause, start = host.pause, host.clock
+
+    def end(seconds: float) -> None:
+        pause(seconds)
+        if host.clock - start == 3.0:
+            host.answer_seconds, host.child_seconds = 8.0, 9.0
+            restart(host)
+
+    host.pause = end  # type: ignore[method-assign]
+    found = look(host)
+    assert (found.running, found.answering, found.rpc_servers) == (True, (WORKER,), 1)
+    assert host.clock - start == 3.0 + 9.0 + 10.0
+
+
+@SYSTEMS
+def test_one_question_that_is_not_answered_says_nothing(system: str) -> None:
+    host = booted(system, 5.0, child_seconds=9.0)
+    pause, start = host.pause, host.clock
+
+    def forget(seconds: float) -> None:
+        pause(seconds)
+        if host.clock - start == 3.0:
+            if isinstance(host, FakeLaunchd):
+                host.forced["print"] = [1]
+            else:
+                host.forced["show"] = [CommandResult(1, "", "no bus")]
+
+    host.pause = forget  # type: ignore[method-assign]
+    found = look(host)
+    assert (found.running, found.answering, found.rpc_servers) == (True, (WORKER,), 1)
+
+
+@SYSTEMS
+def test_rpc_servers_of_several_gpus_come_one_after_the_other(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(system, RPC_SERVER)
+    pause, start, main = host.pause, host.clock, manager(host).state().pid
+
+    def more(seconds: float) -> None:
+        pause(seconds)
+        if host.clock - start == 1.0:
+            host.children = [RPC_SERVER, RPC_SERVER]
+
+    def age(_host: Fake, pid: int) -> float:
+        # The last digit is the number of the child.
+        return 3600.0 if pid == main else 8.0 if pid % 10 == 0 else 0.0
+
+    host.pause = more  # type: ignore[method-assign]
+    monkeypatch.setattr(AGE, age)
+    assert look(host).rpc_servers == 2
+    assert host.clock - start == 11.0
+
+
+@SYSTEMS
+def test_an_age_that_cannot_be_is_none(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, /proc/uptime may be the container's, and the start of a process the machine's."""
+    host = node(system, RPC_SERVER)
+    start = host.clock
+    monkeypatch.setattr(AGE, lambda *_: -2_589_000.0)
+    found = look(host)
+    assert (found.running, found.rpc_servers, host.clock - start) == (True, 1, 10.0)
+
+
+@SYSTEMS
+def test_an_age_that_nobody_tells(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(system, RPC_SERVER)
+    start = host.clock
+    monkeypatch.setattr(AGE, lambda *_: None)
+    found = look(host)
+    assert (found.running, found.rpc_servers, host.clock - start) == (True, 1, 10.0)
+
+
+@SYSTEMS
+def test_a_process_table_that_cannot_be_read_any_more(system: str) -> None:
+    host = booted(system, 4.0)
+    pause = host.pause
+
+    def hide(seconds: float) -> None:
+        pause(seconds)
+        if isinstance(host, FakeLaunchd):
+            host.commands["ps", "-axww", "-o", "pid=,ppid=,command="] = CommandResult(1, "", "no")
+        else:
+            host.unreadable.add("/proc")
+
+    host.pause = hide  # type: ignore[method-assign]
+    found = look(host)
+    assert (found.running, found.rpc_servers) == (True, None)
+
+
+@SYSTEMS
+def test_what_is_too_young_is_waited_for_also_without_time_to_begin(system: str) -> None:
+    host = booted(system, 1.0, answer_seconds=3600.0)
+    start = host.clock
+    found = look(host, settle_seconds=8.0, timeout_seconds=0.0)
+    assert (found.running, found.answering, found.rpc_servers, host.clock - start) == (True, (), 1, 7.0)
+
+
+@SYSTEMS
+def test_an_rpc_server_that_ends_again_and_again_is_waited_for_twice_as_long(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    host.crashes = lambda _environment: True
+    start = host.clock
+    assert look(host).rpc_servers == 0
+    assert host.clock - start == 20.0
 
 
 @SYSTEMS
@@ -186,9 +306,11 @@ def test_a_service_that_is_started_again_and_again_does_not_run(system: str) -> 
         pause(seconds)
 
     host.pause = respawn  # type: ignore[method-assign]
+    start = host.clock
     found = look(host)
     assert found.running is False
     assert found.detail.startswith("its main process ends and is started again, ")
+    assert host.clock - start == 1.0
 
 
 @SYSTEMS
@@ -251,7 +373,49 @@ def test_what_comes_late_is_waited_for(system: str) -> None:
     since = host.clock
     host.http[80, "/healthz"] = lambda: 200 if host.clock - since >= 40.0 else 503
     after, seconds = wait(host, before)
-    assert (after.answering, seconds) == ((SERVER, WORKER), 40.0)
+    assert (after.answering, seconds) == ((SERVER, WORKER), 50.0)
+
+
+@SYSTEMS
+def test_an_answer_that_does_not_last_is_none(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    host.http[80, "/healthz"] = 200
+    before = look(host)
+    restart(host)
+    since = host.clock
+    host.http[80, "/healthz"] = lambda: 200 if host.clock - since < 9.0 else None
+    after, seconds = wait(host, before)
+    assert (after.running, after.answering, seconds) == (True, (WORKER,), 70.0)
+
+
+@SYSTEMS
+def test_a_single_answer_may_be_missing(system: str) -> None:
+    """A server that loads a model may be late with one."""
+    host = node(system, RPC_SERVER)
+    host.http[80, "/healthz"] = 200
+    before = look(host)
+    restart(host)
+    since = host.clock
+    host.http[80, "/healthz"] = lambda: None if 4.0 <= host.clock - since < 7.0 else 200
+    after, seconds = wait(host, before)
+    assert (after.answering, seconds) == ((SERVER, WORKER), 10.0)
+
+
+@SYSTEMS
+def test_an_answer_of_a_process_that_was_started_anew_meanwhile_does_not_count(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    before = look(host)
+    restart(host)
+    pause, since = host.pause, host.clock
+
+    def end(seconds: float) -> None:
+        if host.clock - since == 6.0:
+            restart(host)
+        pause(seconds)
+
+    host.pause = end  # type: ignore[method-assign]
+    after, seconds = wait(host, before)
+    assert (after.answering, seconds) == ((WORKER,), 16.5)
 
 
 @SYSTEMS
@@ -283,6 +447,7 @@ def test_an_rpc_server_that_crashes_again_and_again_ends_the_waiting(system: str
     host.crashes = lambda _environment: True
     after, seconds = wait(host, before)
     assert (after.running, after.rpc_servers, seconds) == (True, 0, 1.0)
+    assert losses(before, after) == ("0 of 1 RPC servers of llama-box go on running",)
 
 
 @SYSTEMS
@@ -293,6 +458,18 @@ def test_one_that_did_so_before_does_not(system: str) -> None:
     restart(host)
     after, seconds = wait(host, before)
     assert (before.rpc_servers, after.rpc_servers, seconds) == (0, 0, 10.0)
+
+
+@SYSTEMS
+def test_such_a_one_does_not_cut_the_waiting_for_others_short(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    host.crashes = lambda _environment: True
+    before = look(host)
+    host.answer_seconds = 12.0
+    restart(host)
+    after, seconds = wait(host, before)
+    assert (before.rpc_servers, before.answering) == (0, (WORKER,))
+    assert (after.answering, seconds) == ((WORKER,), 22.0)
 
 
 @SYSTEMS

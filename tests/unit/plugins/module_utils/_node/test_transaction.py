@@ -16,6 +16,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host imp
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.installation import find_installation
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.journal import read_journal, read_previous
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import PendingRestart, read_pending, write_pending
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.previous import Previous
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.resource import Planned, Resource
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.steps import Act, WriteFile
@@ -466,18 +467,97 @@ def test_a_refused_restart_of_a_run_that_changed_nothing_stays_due(system: str) 
     assert (is_at_rest(host), host.stops) == (True, 1)
 
 
+def just_started(system: str, **seconds: float) -> Mortal:
+    """A node whose service was started a second ago, and takes these times for what it does."""
+    host = node(system, RPC_SERVER)
+    for name, value in seconds.items():
+        setattr(host, name, value)
+    start(host)
+    host.clock += 1.0
+    host.stops = 0
+    return host
+
+
+def start(host: Mortal) -> None:
+    if host.system() == "Linux":
+        host.run(["systemctl", "--no-pager", "restart", UNIT])
+    else:
+        host.run(["launchctl", "bootout", f"system/{LABEL}"])
+        host.run(["launchctl", "bootstrap", "system", PLIST])
+
+
+@SYSTEMS
+def test_a_model_that_starts_while_the_service_begins_is_not_stopped(system: str) -> None:
+    host = just_started(system, answer_seconds=8.0, child_seconds=9.0)
+    pause, since = host.pause, host.clock
+
+    def serve(seconds: float) -> None:
+        pause(seconds)
+        if host.clock - since >= 11.0:
+            host.children = [RPC_SERVER, MODEL]
+
+    host.pause = serve  # type: ignore[method-assign]
+    done = run(host, [Box(host)], restart="when_idle", settle_seconds=10.0).as_result()
+    assert (done["changed"], done["restarted"], done["restart_pending"], host.stops) == (True, False, True, 0)
+
+
+@SYSTEMS
+def test_a_restart_that_is_due_is_that_of_the_process_which_was_there_last(system: str) -> None:
+    host = just_started(system)
+    pause, since = host.pause, host.clock
+
+    def again(seconds: float) -> None:
+        pause(seconds)
+        if host.clock - since == 2.0:
+            start(host)
+
+    host.pause = again  # type: ignore[method-assign]
+    assert run(host, [Box(host)], restart="never", settle_seconds=10.0).as_result()["restart_pending"] is True
+    assert run(host, [Box(host)], restart="never").as_result()["restart_pending"] is True
+    assert run(host, [Box(host)]).as_result()["restarted"] is True
+
+
+@SYSTEMS
+@pytest.mark.parametrize(("restart", "waited_seconds"), [("never", 9.0), ("now", 119.0)])
+def test_only_a_run_that_restarts_waits_for_what_a_service_has_not_begun(system: str, restart: str, waited_seconds: float) -> None:
+    host = just_started(system, answer_seconds=3600.0)
+    pause, since, paused = host.pause, host.clock, [0.0]
+
+    def count(seconds: float) -> None:
+        if not host.writes:
+            paused[0] = host.clock + seconds - since
+        pause(seconds)
+
+    host.pause = count  # type: ignore[method-assign]
+    run(host, [Box(host)], restart=restart, settle_seconds=10.0)
+    assert paused == [waited_seconds]
+
+
 @SYSTEMS
 def test_a_restart_that_makes_a_run_worse_which_changed_nothing(system: str) -> None:
     host = node(system)
     run(host, [Box(host)], restart="never")
     host.kills = lambda _environment: True
-    with pytest.raises(ServiceError, match=r"^the node is worse than before, and no change of this run can be undone: "):
+    with pytest.raises(ServiceError) as caught:
         run(host, [Box(host)])
+    assert str(caught.value).startswith("the node is worse than before, and no change of this run can be undone: ")
+    assert str(caught.value).endswith("; the playbook rollback takes back those of the last run that made any")
     assert read_journal(host) is None  # type: ignore[arg-type]
     # It is down because of us, so the next run starts it.
     host.kills = lambda _environment: False
     assert run(host, [Box(host)]).as_result()["restarted"] is True
     assert (host.is_up(), is_at_rest(host)) == (True, True)
+
+
+@SYSTEMS
+def test_what_a_later_restart_breaks_is_taken_back_by_a_rollback(system: str) -> None:
+    host = node(system)
+    host.kills = lambda _environment: host.files[BOX].content == b"new"
+    run(host, [Box(host)], restart="never")
+    with pytest.raises(ServiceError, match="the playbook rollback"):
+        run(host, [Box(host)])
+    result = run(host, [Previous(host, force=False)]).as_result()  # type: ignore[arg-type, list-item]
+    assert (result["restarted"], host.files[BOX].content, host.is_up(), is_at_rest(host)) == (True, b"old", True, True)
 
 
 @SYSTEMS

@@ -58,7 +58,7 @@ class StreamServer:
         self.instances: list[dict[str, t.Any]] = []
         self.scripts: dict[str, list[Script]] = {}
         self.asked: list[tuple[str, t.Any]] = []
-        self.busy = 0
+        self.busy: set[object] = set()
         self.most_busy = 0
         self.lock = threading.Lock()
         self.over = threading.Event()
@@ -120,13 +120,12 @@ def _handler(place: StreamServer) -> type[http.server.BaseHTTPRequestHandler]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with place.lock:
                 place.asked.append((self.path, body))
-                place.busy += 1
-                place.most_busy = max(place.most_busy, place.busy)
+                place.busy.add(self)
+                place.most_busy = max(place.most_busy, len(place.busy))
                 script = place.script(body["model"])
             with contextlib.suppress(OSError):
                 self._play(script)
-            with place.lock:
-                place.busy -= 1
+            place.busy.discard(self)
 
         def _play(self, script: Script) -> None:
             if script.steps[:1] != (NO_HEAD,):
@@ -137,6 +136,9 @@ def _handler(place: StreamServer) -> type[http.server.BaseHTTPRequestHandler]:
             for step in script.steps:
                 if step == CUT:
                     return
+                if step == DONE:
+                    # Who reads this may ask again before we have come to our own end.
+                    place.busy.discard(self)
                 if isinstance(step, bytes):
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(step), step))
                 elif step != NO_HEAD and place.over.wait(None if step == FOREVER else float(step)):
