@@ -109,14 +109,14 @@ class Many:
         members = {name: dict(own.get(name, {})) for name in self.nodes}
         (self.fleet.folder / "inventory.yml").write_text(json.dumps({"gpustack": {"hosts": members, "vars": variables}}))
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, playbook: str = "site") -> subprocess.Popen[str]:
         """The playbook, on its way."""
-        command = self.fleet.playbook_command("metalfleet.gpustack.site", "-f", "20")
+        command = self.fleet.playbook_command(f"metalfleet.gpustack.{playbook}", "-f", "20", *arguments)
         return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    def play(self) -> Played:
+    def play(self, *arguments: str, playbook: str = "site") -> Played:
         """The playbook, from beginning to end."""
-        return finish(self.start())
+        return finish(self.start(*arguments, playbook=playbook))
 
 
 def finish(process: subprocess.Popen[str]) -> Played:
@@ -249,7 +249,37 @@ def _ten_fail(fleet: Fleet, layer: pathlib.Path, size: int) -> None:
             require_wanted(look)
 
 
+def _a_wave_is_the_last(fleet: Fleet, layer: pathlib.Path, _size: int) -> None:
+    """In waves of two, one node of the first fails: the other one is right, and the second wave is not begun."""
+    many = Many(fleet, layer, dict.fromkeys(("broken", "beside", "later"), "linux"))
+    many.boot()
+    # As for a run that sees to the nodes only, where the inventory names a server.
+    waves = ("-e", "gpustack_serial=2", "-e", "gpustack_server_url=")
+    server = {"gpustack_server_url": "http://192.0.2.1", "gpustack_server_api_key": "none"}
+    with Beside(many.nodes["later"]) as mirror:
+        nowhere = {"gpustack_node_llama_box_base_url": f"{mirror.base_url}/nowhere"}
+        many.write_inventory(mirror, {"broken": nowhere}, **server)
+        before = many.nodes["later"].look()
+        played = many.play(*waves)
+        require(played.status != 0, f"the run succeeded:\n{played.output}")
+        require(list(played.told) == ["broken"], f"failures are reported of {sorted(played.told)}:\n{played.output}")
+        require("later" not in played.recap, f"the second wave was begun:\n{played.output}")
+        require_wanted(many.nodes["beside"].look())
+        require_same_files(many.nodes["later"].look(), before)
+        many.write_inventory(mirror, {}, **server)
+        again = many.play(*waves)
+        require(again.status == 0, f"the next run failed:\n{again.output}")
+        for node in many.nodes.values():
+            require_wanted(node.look())
+        many.nodes["broken"].sh("echo EDITED=1 >>/etc/default/gpustack")
+        back = many.play(*waves, playbook="rollback")
+        require(back.status != 0 and "changed since the run" in back.told.get("broken", ""), f"the way back is not refused:\n{back.output}")
+        require("later" not in back.recap, f"the second wave went back:\n{back.output}")
+        require_wanted(many.nodes["later"].look())
+
+
 FAULTS = (
+    FleetFault("a_wave_is_the_last", _a_wave_is_the_last, some=True),
     FleetFault("unreachable_in_the_middle", _unreachable_in_the_middle),
     FleetFault("ten_of_many_nodes_fail", _ten_fail),
 )
