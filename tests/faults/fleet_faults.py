@@ -267,6 +267,11 @@ def _a_wave_is_the_last(fleet: Fleet, layer: pathlib.Path, _size: int) -> None:
         require_wanted(many.nodes["beside"].look())
         require_same_files(many.nodes["later"].look(), before)
         many.write_inventory(mirror, {}, **server)
+        _link(many.nodes["broken"], "down")
+        away = many.play(*waves)
+        require("No further wave is begun, since this one lost broken." in away.output, f"the first wave was not the last:\n{away.output}")
+        require(away.status != 0 and "later" not in away.recap, f"the second wave was begun:\n{away.output}")
+        _link(many.nodes["broken"], "up")
         again = many.play(*waves)
         require(again.status == 0, f"the next run failed:\n{again.output}")
         for node in many.nodes.values():

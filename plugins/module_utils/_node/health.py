@@ -39,6 +39,8 @@ _CRASHES = 2
 # How long GPUStack may take from one thing that it starts to the next. worker.py starts RPC servers three seconds after itself, each by
 # a process that loads GPUStack first, and tries again after 20 seconds. The worker that a server has in it comes after the server.
 _QUIET_SECONDS = 30.0
+# A service manager, or GPUStack while it loads a model, may be late with one answer.
+_ATTEMPTS = 3
 
 
 def baseline(host: Host, installation: Installation, service: ServiceManager, settle_seconds: float, timeout_seconds: float) -> Health:
@@ -47,22 +49,30 @@ def baseline(host: Host, installation: Installation, service: ServiceManager, se
     What is not there yet cannot be missed when a change breaks it, so this waits until the node has begun (see _Beginning) and all that
     runs has run for settle_seconds; only that counts. A main process that ends twice meanwhile does not count as running.
     """
-    state = service.state()
+    state = _known_state(host, service)
     if not state.running or state.pid is None:
-        return Health(state.running, _answering(host, installation), _count(_rpc_servers(host, state)), state.detail)
+        rpc_servers = None if state.running is None else _count(_rpc_servers(host, state))
+        return Health(state.running, _answering(host, installation, _ATTEMPTS), rpc_servers, state.detail)
     watch = _Watch(lambda pid: age_seconds(host, pid))
     beginning = _Beginning(settle_seconds, timeout_seconds)
     while True:
         now = host.monotonic()
         answering = _answering(host, installation)
         watch.look(state, _rpc_servers(host, state), answering, now)
-        if watch.main_ends >= _CRASHES or beginning.is_over(watch, answering, now):
-            state = state if watch.main_is_settled(now, settle_seconds) or not state.running else _unsteady(state)
-            return Health(state.running, answering, watch.settled(now, settle_seconds), state.detail)
-        host.pause(POLL_SECONDS)
+        if watch.main_ends >= _CRASHES:
+            break
+        is_over = beginning.is_over(watch, answering, now)
+        if not is_over:
+            host.pause(POLL_SECONDS)
         again = service.state()
+        # A process that ended before its age was asked seems to have run for ever, so it is asked for once more.
+        if is_over and (again.running is None or again.pid == state.pid):
+            break
         # A manager that does not answer for once has not said that the service ended.
         state = state if again.running is None else again
+    if state.running and (watch.main_ends >= _CRASHES or not watch.main_is_settled(now, settle_seconds)):
+        state = _unsteady(state)
+    return Health(state.running, _answering(host, installation, _ATTEMPTS), watch.settled(now, settle_seconds), state.detail)
 
 
 def wait_healthy(
@@ -81,7 +91,8 @@ def wait_healthy(
     start: t.Optional[float] = None
     watch = _Watch()
     while True:
-        state = service.state()
+        # A manager that does not answer for once has not said that the service ended.
+        state = _known_state(host, service)
         now = host.monotonic()
         if start is None:
             # Looking takes time, too: what has been there from the beginning has to be settled when the time is over.
@@ -143,9 +154,20 @@ def _connected_ports(host: Host) -> t.Set[int]:
     return {port for table in tables if table is not None for port in proc_ports(table.decode("ascii", "replace"))}
 
 
-def _answering(host: Host, installation: Installation) -> t.Tuple[str, ...]:
+def _known_state(host: Host, service: ServiceManager) -> ServiceState:
+    """What the service manager says, asked again where it does not answer."""
+    state = service.state()
+    for _attempt in range(_ATTEMPTS - 1):
+        if state.running is not None:
+            break
+        host.pause(POLL_SECONDS)
+        state = service.state()
+    return state
+
+
+def _answering(host: Host, installation: Installation, attempts: int = 1) -> t.Tuple[str, ...]:
     ports = {SERVER: installation.port or SERVER_PORT, WORKER: installation.worker_port or WORKER_PORT}
-    return tuple(part for part, port in ports.items() if host.answers(port, HEALTH_PATH) == 200)
+    return tuple(part for part, port in ports.items() if any(host.answers(port, HEALTH_PATH) == 200 for _attempt in range(attempts)))
 
 
 def _unsteady(state: ServiceState) -> ServiceState:
@@ -180,6 +202,7 @@ class _Beginning:
         self._last_news = 0.0
         self._begun: t.Optional[float] = None
         self._end: t.Optional[float] = None
+        self._main_ends = 0
 
     def is_over(self, watch: _Watch, answering: t.Tuple[str, ...], now: float) -> bool:
         """Whether there is nothing more to wait for, given what was seen now. Every wait has an end by our own clock."""
@@ -187,8 +210,10 @@ class _Beginning:
         seen = (answering, len(watch.rpc_ages(now)))
         if self._end is None or seen != self._seen:
             self._seen, self._last_news = seen, now
-        if self._end is None:
+        if self._end is None or watch.main_ends != self._main_ends:
+            # As many times as a main process may end.
             self._end = now + max(0.0, self._timeout_seconds - age) + 2 * self._settle_seconds
+            self._main_ends = watch.main_ends
         has_rest = bool(answering) and now - self._last_news >= _QUIET_SECONDS
         if age < self._timeout_seconds and not (WORKER in answering and seen[1]) and not has_rest:
             self._begun = None

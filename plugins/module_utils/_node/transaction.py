@@ -25,7 +25,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending 
     write_pending,
 )
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import remove_receipt
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.restart import Decision, decide, fingerprint, futile
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.restart import NEVER, Decision, decide, fingerprint, futile
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service_manager import service_manager
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service_view import ServiceView, look
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.undoing import undo_transaction
@@ -157,7 +157,9 @@ class _Transaction:
                 resource.prepare()
         if not plan.steps and not plan.decision.now:
             return plan, Health(None)
-        health = journal.health if journal is not None else self._health(plan.decision.now)
+        # One that would be noticed now may not be later.
+        may_restart = bool(plan.decision.reasons) and self.options.restart != NEVER
+        health = journal.health if journal is not None else self._health(may_restart)
         # Both take their time: the service may be another process by now, and a model may have been started.
         view = self._look()
         return _Plan(view, plan.planned, decide(self.host, view, plan.planned, self.options.restart)), health
@@ -168,11 +170,11 @@ class _Transaction:
     def _by_name(self, planned: t.Sequence[Planned]) -> dict[str, Planned]:
         return {resource.name: one for resource, one in zip(self.resources, planned)}
 
-    def _health(self, restarts: bool) -> Health:
+    def _health(self, may_restart: bool) -> Health:
         if self.service is None:
             return Health(None, detail="there is no service")
         # Without a restart of ours, the service goes on as it began.
-        timeout_seconds = self.options.health_timeout_seconds if restarts else 0.0
+        timeout_seconds = self.options.health_timeout_seconds if may_restart else 0.0
         return baseline(self.host, self.installation, self.service, self.options.settle_seconds, timeout_seconds)
 
     def _change(self, plan: _Plan, journal: Journal | None, health: Health) -> Journal:

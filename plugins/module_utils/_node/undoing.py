@@ -51,7 +51,7 @@ def undo_transaction(host: Host, service: ServiceManager | None, journal: Journa
 
 
 def _restart(host: Host, service: ServiceManager, journal: Journal, health_after: HealthAfter) -> str:
-    was_idle = not journal.health.running
+    was_idle = journal.health.running is False
     try:
         service.restart(start=not was_idle)
     except ServiceError as exc:

@@ -325,16 +325,90 @@ def test_processes_that_cannot_be_seen_are_not_counted(system: str) -> None:
     assert found.rpc_servers is None
 
 
+def be_silent(host: Fake, times: int) -> None:
+    """The service manager does not answer these next questions."""
+    if isinstance(host, FakeLaunchd):
+        host.forced["print"] = [1] * times
+    else:
+        host.forced["show"] = [CommandResult(1, "", "no bus")] * times
+
+
 @SYSTEMS
 def test_a_service_that_cannot_be_asked(system: str) -> None:
-    host = node(system)
-    if isinstance(host, FakeLaunchd):
-        host.forced["print"] = [1]
-    else:
-        host.forced["show"] = [CommandResult(1, "", "no bus")]
+    host = node(system, RPC_SERVER)
+    be_silent(host, 3)
     found = look(host)
-    assert (found.running, found.rpc_servers) == (None, 0)
+    assert (found.running, found.rpc_servers) == (None, None)
     assert " failed" in found.detail
+    be_silent(host, 2)
+    found = look(host)
+    assert (found.running, found.rpc_servers) == (True, 1)
+
+
+@SYSTEMS
+def test_a_manager_that_is_silent_for_a_moment_has_not_said_that_anything_ended(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    before = look(host)
+    pause, start = host.pause, host.clock
+
+    def forget(seconds: float) -> None:
+        pause(seconds)
+        if host.clock - start == 4.0:
+            be_silent(host, 2)
+
+    host.pause = forget  # type: ignore[method-assign]
+    after, seconds = wait(host, before, timeout_seconds=0.0)
+    assert (losses(before, after), seconds) == ((), 10.0)
+
+
+@SYSTEMS
+def test_a_process_that_ends_before_its_age_is_asked_for_is_not_old(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = booted(system, 5.0)
+    host.children = []
+    start = host.clock
+
+    def age(_host: Fake, _pid: int) -> t.Optional[float]:
+        if host.clock > start:
+            return 0.0
+        restart(host)
+        return None
+
+    monkeypatch.setattr(AGE, age)
+    pause = host.pause
+
+    def respawn(seconds: float) -> None:
+        pause(seconds)
+        restart(host)
+
+    host.pause = respawn  # type: ignore[method-assign]
+    assert look(host).running is False
+
+
+@SYSTEMS
+@pytest.mark.parametrize("late", [1, 2])
+def test_one_late_answer_is_asked_for_again(system: str, late: int) -> None:
+    host = node(system, RPC_SERVER)
+    answers = [None] * (late + 1)
+    host.http[80, "/healthz"] = lambda: answers.pop() if answers else 200
+    start = host.clock
+    assert look(host).answering == (SERVER, WORKER)
+    assert host.clock == start
+
+
+@SYSTEMS
+def test_a_process_that_comes_after_one_that_ended_gets_all_of_its_time(system: str) -> None:
+    host = booted(system, 50.0, answer_seconds=3600.0)
+    pause, start = host.pause, host.clock
+
+    def end(seconds: float) -> None:
+        pause(seconds)
+        if host.clock - start == 5.0:
+            host.answer_seconds, host.child_seconds = 20.0, 23.0
+            restart(host)
+
+    host.pause = end  # type: ignore[method-assign]
+    found = look(host)
+    assert (found.running, found.answering, found.rpc_servers) == (True, (WORKER,), 1)
 
 
 @SYSTEMS

@@ -467,9 +467,16 @@ def test_a_refused_restart_of_a_run_that_changed_nothing_stays_due(system: str) 
     assert (is_at_rest(host), host.stops) == (True, 1)
 
 
+def unconnected(host: Mortal) -> Mortal:
+    """No other node uses the GPUs of this one."""
+    host.commands[NETSTAT] = CommandResult(0, "", "")
+    host._put("/proc/net/tcp", MemoryFile(b""))
+    return host
+
+
 def just_started(system: str, **seconds: float) -> Mortal:
     """A node whose service was started a second ago, and takes these times for what it does."""
-    host = node(system, RPC_SERVER)
+    host = unconnected(node(system, RPC_SERVER))
     for name, value in seconds.items():
         setattr(host, name, value)
     start(host)
@@ -497,8 +504,9 @@ def test_a_model_that_starts_while_the_service_begins_is_not_stopped(system: str
             host.children = [RPC_SERVER, MODEL]
 
     host.pause = serve  # type: ignore[method-assign]
-    done = run(host, [Box(host)], restart="when_idle", settle_seconds=10.0).as_result()
-    assert (done["changed"], done["restarted"], done["restart_pending"], host.stops) == (True, False, True, 0)
+    done = run(host, [Box(host)], restart="when_idle", settle_seconds=10.0)
+    assert (done.as_result()["changed"], done.as_result()["restarted"], host.stops) == (True, False, 0)
+    assert done.decision.why_not == "1 model instance runs on this node"
 
 
 @SYSTEMS
@@ -531,6 +539,62 @@ def test_only_a_run_that_restarts_waits_for_what_a_service_has_not_begun(system:
     host.pause = count  # type: ignore[method-assign]
     run(host, [Box(host)], restart=restart, settle_seconds=10.0)
     assert paused == [waited_seconds]
+
+
+@SYSTEMS
+def test_a_node_that_becomes_idle_while_a_release_is_fetched_is_looked_at_as_any_other(system: str) -> None:
+    host = unconnected(node(system, MODEL, RPC_SERVER))
+    box = Box(host)
+
+    def anew() -> None:
+        host.children, host.answer_seconds, host.child_seconds = [RPC_SERVER], 8.0, 12.0
+        start(host)
+
+    box.prepares = anew
+    host.crashes = lambda _environment: host.files[BOX].content == b"new"
+    with pytest.raises(ServiceError, match="0 of 1 RPC servers of llama-box go on running"):
+        run(host, [box], restart="when_idle", settle_seconds=10.0)
+    assert host.files[BOX].content == b"old"
+
+
+@SYSTEMS
+def test_a_refused_restart_stays_one_when_the_manager_is_silent_for_a_moment(system: str) -> None:
+    host = node(system, RPC_SERVER)
+    refuse(host)
+    pause, since = host.pause, host.clock
+
+    def forget(seconds: float) -> None:
+        pause(seconds)
+        if host.clock - since == 4.0:
+            if isinstance(host, MortalMac):
+                host.forced["print"] = [1]
+            else:
+                host.forced["show"] = [CommandResult(1, "", "no bus")]
+
+    host.pause = forget  # type: ignore[method-assign]
+    with pytest.raises(ServiceError, match=r"^the service was not restarted: "):
+        run(host, [Box(host)], settle_seconds=10.0)
+    assert (host.files[BOX].content, host.stops) == (b"old", 0)
+
+
+@SYSTEMS
+def test_a_service_of_which_nobody_knew_whether_it_ran_is_started_again(system: str) -> None:
+    host = node(system)
+    if isinstance(host, MortalMac):
+        host.starts_by_itself = False
+    host.kills = lambda _environment: host.files[BOX].content == b"new"
+    box = Box(host)
+
+    def fall_silent() -> None:
+        if isinstance(host, MortalMac):
+            host.forced["print"] = [1] * 3
+        else:
+            host.forced["show"] = [CommandResult(1, "", "no bus")] * 3
+
+    box.prepares = fall_silent
+    with pytest.raises(ServiceError, match=r"the worker does not answer /healthz; everything that was changed was put back"):
+        run(host, [box], settle_seconds=10.0)
+    assert (host.files[BOX].content, host.is_up()) == (b"old", True)
 
 
 @SYSTEMS
