@@ -104,7 +104,10 @@ is_built() {
 build() {
     python=$1 folder=$2 wanted=$3
     shift 3
-    "$python" -m venv --clear "$folder"
+    # The pip that comes with Python 3.9 leaves a copy of its certificates in the folder for temporary files.
+    leavings=$(mktemp -d "$folder.XXXXXX")
+    TMPDIR=$leavings "$python" -m venv --clear "$folder"
+    rm -rf "$leavings"
     "$folder/bin/pip" install -qq --disable-pip-version-check "$@" --requirement "$wanted"
     sha256sum <"$wanted" >"$folder/ready"
 }
