@@ -83,7 +83,7 @@ def wait_healthy(
     settle_seconds: float,
     timeout_seconds: float,
 ) -> Health:
-    """Poll after a restart until everything that worked before works again, and has for settle_seconds without a break.
+    """Poll after a restart until everything that worked before works again, and has for settle_seconds: processes without a break.
 
     Returns the health at that time, or at the time limit, when a main process that was started just before does not count as
     running. An RPC server that ends again and again ends the waiting earlier.
