@@ -145,7 +145,7 @@ cores: setup ## The playbook under every supported ansible-core that a Python of
 .PHONY: faults faults-all faults-some
 faults: faults-all $(if $(ONLY),,canaries privileges crash) ## What runs do on hosts, and with mirrors, that have a fault; takes hours (ONLY='mirror_*' for some faults alone, NODES=100 in a fleet).
 
-FAULTS = PYTHONPATH=tests/fleet:tests/hosts:tests/mirror python3 tests/faults/faults.py
+FAULTS = PYTHONPATH=tests/fleet:tests/hosts:tests/mirror:$(COLLECTIONS) python3 tests/faults/faults.py
 
 faults-all: setup
 	@$(FAULTS) --only '$(or $(ONLY),*)' --nodes $(or $(NODES),100)

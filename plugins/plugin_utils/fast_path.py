@@ -23,7 +23,7 @@ import typing as t
 
 from ansible import constants as C
 from ansible.utils.unsafe_proxy import wrap_var
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt_program import program_source
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.receipt_questions import seconds_of_trust
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
 
@@ -81,9 +81,7 @@ def ask(action: ActionBase, options: t.Mapping[str, t.Any], task_vars: t.Mapping
         by_content = options.get("verify") == "content"
         # Ended there and then: all is written, and to take its interpreter apart would only cost the node time.
         call = f"\n\nmain({mark!r}, {wanted!r}, {VERSION!r}, {trust_seconds!r}, {by_content})\nposix._exit(0)\n"
-        with open(receipt_check.__file__, encoding="utf-8") as file:
-            program = file.read()
-        told = action._low_level_execute_command(command, in_data=(program + call).encode())
+        told = action._low_level_execute_command(command, in_data=(program_source() + call).encode())
         return _read(told, mark)
     except _NotAsked as exc:
         return Answer(reason=str(exc))

@@ -20,6 +20,7 @@ import time
 import traceback
 import typing as t
 
+import bus_faults
 import clock_faults
 import command_faults
 import disk_faults
@@ -34,6 +35,7 @@ from fleet import Fleet, hosts
 FAULTS: t.Tuple[Fault, ...] = (
     *disk_faults.FAULTS,
     *clock_faults.FAULTS,
+    *bus_faults.FAULTS,
     *service_faults.FAULTS,
     *command_faults.FAULTS,
     *mirror_faults.FAULTS,

@@ -17,6 +17,8 @@ import typing as t
 
 import ansible
 import archives
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt_program import program_source
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
 from fleet import HOSTS, ROOT, hosts
 
 RELEASE = "v0.0.139"
@@ -170,10 +172,7 @@ class FaultyNode:
 
     def ask_receipt(self, max_age_hours: float = 24.0) -> str:
         """What the fast path says, as the action plugin asks it: "ok", or why not."""
-        version = re.search(r'^VERSION = "(.*)"', (ROOT / "plugins/module_utils/_policy/release.py").read_text(), re.M)
-        assert version is not None
-        program = (ROOT / "plugins/module_utils/_node/receipt_check.py").read_text()
-        call = f"\n\nmain('mark', {WANTED!r}, {version[1]!r}, {max_age_hours * 3600!r}, False)\n"
-        said = self.sh("python3 -I -S -", (program + call).encode(), check=False)
+        call = f"\n\nmain('mark', {WANTED!r}, {VERSION!r}, {max_age_hours * 3600!r}, False)\n"
+        said = self.sh("python3 -I -S -", (program_source() + call).encode(), check=False)
         found = re.search(r"^mark (ok|no (.*))", said, re.M)
         return f"no answer: {said}" if found is None else found[2] or "ok"

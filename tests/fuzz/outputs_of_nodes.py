@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check, system_bus
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy import (
     chips,
+    dbus_value,
     hardware,
     instance_age,
     launchctl,
@@ -52,6 +54,19 @@ def _systemctl(data: bytes) -> t.Any:
     text = text_of(data)
     shown = systemd_show.parse_show(text)
     return shown.environment_files(), shown.words("Environment"), shown.number("MainPID"), systemd_show.parse_environment(text)
+
+
+def _bus(data: bytes) -> t.Any:
+    pieces = iter([data[:100], data[100:]])
+    try:
+        replies = system_bus._replies(lambda _most: next(pieces, b""), 2)
+    except OSError as exc:
+        return str(exc)
+    assert replies.keys() == {1, 2}
+    try:
+        return replies, dbus_value.parse_variant(replies[2])
+    except ValueError:
+        return replies
 
 
 def _processes(data: bytes) -> t.Any:
@@ -97,6 +112,10 @@ def _log(data: bytes) -> t.Any:
     return size, arguments, runs, llama_box_layout.parse_version_output(text, first), llama_box_layout.parse_versions_file(data)
 
 
+def _recorded_bus() -> t.Tuple[bytes, ...]:
+    return tuple(bytes.fromhex("".join(json.loads(one)["received"])) for one in files("system_bus/*.json"))
+
+
 def _probes() -> t.Tuple[bytes, ...]:
     names = ("sysctl.txt", "system_profiler.json", "sw_vers.txt")
     found = zip(*(files(f"hardware/*/{name}") for name in names))
@@ -108,6 +127,7 @@ TARGETS = (
     Target("hardware_probe", _probe, _probes(), largest_bytes=4096),
     Target("launchctl", _launchctl, files("services/*print*.txt", "launchctl/launchctl_print*.txt")),
     Target("systemctl", _systemctl, files("services/synthetic_systemctl*.txt")),
+    Target("system_bus", _bus, _recorded_bus(), largest_bytes=4096),
     Target("processes", _processes, (_PS, b"7 (a) b) S 1 7 7 0 -1 4194560 0 0 0 0 1 1 0 0 20 0 1 0 4000 0", b"1-02:03:04", b"A=1\0B=2\0")),
     Target(
         "versions_and_chips",

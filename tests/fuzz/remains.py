@@ -93,6 +93,9 @@ class _Machine:
     def run(self, commands: t.Sequence[t.List[bytes]]) -> t.List[t.Tuple[int, bytes, bytes]]:
         return [(1, b"", b"no") for _command in commands]
 
+    def properties(self, questions: t.Sequence[t.Any]) -> t.List[t.List[bytes]]:
+        return [[b"no" for _name in names] for _path, _interface, names in questions]
+
 
 def _receipt(data: bytes) -> t.Any:
     told = receipt_check.report(b"/v/receipt", (b"wanted", b"1.0.0", 3600.0, True), 1763800100.0, t.cast(t.Any, _Machine(data)))
@@ -108,7 +111,8 @@ def _receipts() -> t.Tuple[bytes, ...]:
     head = [receipt_check.MAGIC + b" /usr/bin/python3", b"version 1.0.0", b"taken 1763800000", b"salt " + _SALT]
     sealed = b"wanted " + receipt_check.seal(_SALT, b"wanted")
     ask = b"ask plain " + receipt_check.seal(_SALT, receipt_check.answer(b"plain", 1, b"", b"no")) + b" sysctl\x1f-n\x1fx"
-    good = [*head, sealed, b"none /x", b"digest abc /x", ask, b'result {"a": 1}', b"end", b""]
+    bus = b"bus " + receipt_check.seal(_SALT, receipt_check.told([b"no", b"no"])) + b" /o i A,B"
+    good = [*head, sealed, b"none /x", b"digest abc /x", ask, bus, b'result {"a": 1}', b"end", b""]
     strange = [
         *head,
         sealed,

@@ -14,7 +14,8 @@ import plistlib
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import CommandTimeoutError
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import CommandTimeoutError, HostError
+from ansible_collections.metalfleet.gpustack.tests.unit import fake_bus
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile, MemoryHost
 
 LABEL = "ai.gpustack"
@@ -219,7 +220,7 @@ class FakeSystemd(MemoryHost):
     start_seconds: how long the unit is "activating" after a restart. fails: the restart fails and the unit with it.
     flaps: each look shows another process. answer_seconds, child_seconds, kills, children, crashes, stops: as of FakeLaunchd.
     properties override what `systemctl show` says. forced: subcommand -> what its next uses say instead.
-    unit: the text of its file as it was when systemd read it last.
+    unit: the text of its file as it was when systemd read it last. bus: whether there is a system bus.
     """
 
     def __init__(self, **options: t.Any) -> None:
@@ -243,6 +244,7 @@ class FakeSystemd(MemoryHost):
         self._started = -3600.0
         self._children_started = -3600.0
         self.unit = ""
+        self.bus = True
         self._environment: t.Dict[str, str] = {}
         self.boot()
 
@@ -280,6 +282,28 @@ class FakeSystemd(MemoryHost):
         if port == _worker_port(self.environment()) and path == "/healthz":
             return 200 if self.is_up() and self.clock >= self._runs_at + self.answer_seconds else None
         return super().answers(port, path, timeout_seconds)
+
+    def systemd_properties(self, questions: t.Sequence[t.Any], timeout_seconds: float = 5.0) -> t.List[t.List[bytes]]:
+        """What systemctl shows, and nothing that it does not."""
+        if not self.bus:
+            return super().systemd_properties(questions, timeout_seconds)
+        found = []
+        for path, interface, names in questions:
+            if path == fake_bus.MANAGER_PATH:
+                assert (interface, list(names)) == (fake_bus.MANAGER, [b"Environment"])
+                said = self._answer("show-environment")
+                found.append([fake_bus.variant("as", said.stdout.splitlines())])
+            else:
+                assert path == b"/org/freedesktop/systemd1/unit/gpustack_2eservice"
+                shown = self._answer("show", UNIT, "-p", b",".join(names).decode())
+                found.append(fake_bus.properties(interface, names, shown.stdout))
+        return found
+
+    def _answer(self, subcommand: str, *arguments: str) -> CommandResult:
+        """What it says on the bus, where a failure is one, too."""
+        if any(not isinstance(reply, CommandResult) or reply.rc for reply in self.forced.get(subcommand, [])[:1]):
+            raise HostError("systemd cannot be asked on the system bus: timed out")
+        return t.cast("CommandResult", getattr(self, "_do_" + subcommand.replace("-", "_"))(*arguments))
 
     def read(self, path: str, limit_bytes: int = 16 * 1024 * 1024) -> t.Optional[bytes]:
         if path == "/proc/uptime":

@@ -316,6 +316,10 @@ class MemoryHost:
         answer = self.http.get((port, path))
         return answer() if callable(answer) else answer
 
+    def systemd_properties(self, questions: t.Sequence[t.Any], timeout_seconds: float = 5.0) -> t.List[t.List[bytes]]:
+        del questions, timeout_seconds
+        raise HostError("systemd cannot be asked on the system bus: [Errno 2] No such file or directory")
+
     @contextlib.contextmanager
     def lock(self, path: str, holder: str, wait_seconds: float) -> t.Iterator[None]:
         self._need_folder(path, f"{path} cannot be locked")

@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wanted_digest import digest_of
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryHost
@@ -65,6 +66,12 @@ class MemoryLive(receipt_check.Live):
         results = [self.host.run([word.decode() for word in argv]) for argv in commands]
         return [(one.rc, one.stdout.encode("utf-8", "surrogateescape"), one.stderr.encode("utf-8", "surrogateescape")) for one in results]
 
+    def properties(self, questions: t.Sequence[t.Any]) -> list[list[bytes]]:
+        try:
+            return self.host.systemd_properties(questions)
+        except HostError as exc:
+            raise OSError(str(exc)) from exc
+
 
 def compare(
     host: t.Any, max_age_seconds: float = DAY_SECONDS, version: str = VERSION, by_content: bool = False, **options: t.Any
@@ -84,6 +91,7 @@ class Receipt(t.NamedTuple):
     heads: dict[str, str]
     files: dict[str, str | None]
     asked: dict[str, str]
+    bus: dict[str, str]
     rest: list[str]
     result: dict[str, t.Any]
 
@@ -95,7 +103,7 @@ def receipt_of(host: t.Any) -> Receipt | None:
         return None
     magic, *lines = file.content.decode().split("\n")
     assert (magic, lines[-2:]) == (f"metalfleet receipt 3 {sys.executable}", ["end", ""])
-    found = Receipt({}, {}, {}, [], {})
+    found = Receipt({}, {}, {}, {}, [], {})
     for line in lines[:-2]:
         word, _blank, rest = line.partition(" ")
         if word in ("version", "taken", "salt", "wanted"):
@@ -107,6 +115,9 @@ def receipt_of(host: t.Any) -> Receipt | None:
         elif word == "ask":
             way, digest, argv = rest.split(" ", 2)
             found.asked[argv.replace("\x1f", " ")] = f"{way} {digest}"
+        elif word == "bus":
+            digest, _path, interface, names = rest.split(" ")
+            found.bus.update({f"{interface.rpartition('.')[2]}.{name}": digest for name in names.split(",")})
         elif word == "result":
             found.result.update(json.loads(rest))
         else:

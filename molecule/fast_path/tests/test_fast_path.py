@@ -30,6 +30,14 @@ def test_the_receipt_has_no_secret(host: Host) -> None:
     assert "\ngap " not in text
 
 
+def test_systemd_is_asked_on_the_bus(host: Host) -> None:
+    text = receipt(host).content_string
+    asked = [line.split(" ")[3:] for line in text.splitlines() if line.startswith("bus ")]
+    is_linux = host.backend.get_hostname() == "linux"
+    assert [interface.rpartition(".")[2] for interface, _names in asked] == (["Unit", "Service", "Manager"] if is_linux else [])
+    assert "systemctl\x1f" not in text
+
+
 def test_the_service_is_as_wanted(host: Host) -> None:
     found = seen.processes(host)
     assert found

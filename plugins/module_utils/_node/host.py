@@ -18,7 +18,7 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import file_tree, regular_file, swap, temporary
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import file_tree, regular_file, swap, system_bus, temporary
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.atomic_file import replace_file
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.exposure import exposure
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.http_status import http_status
@@ -254,6 +254,16 @@ class Host:
     def answers(self, port: int, path: str, timeout_seconds: float = 3.0) -> t.Optional[int]:
         """The HTTP status that a service of this host gives for a path; None where nothing answers."""
         return http_status(port, path, timeout_seconds)
+
+    def systemd_properties(self, questions: t.Sequence[system_bus.Question], timeout_seconds: float = 5.0) -> t.List[t.List[bytes]]:
+        """What systemd says on the system bus: for each question a variant for each name. Raises HostError where it does not.
+
+        timeout_seconds: for each wait.
+        """
+        try:
+            return system_bus.systemd_properties(questions, timeout_seconds)
+        except (ImportError, OSError) as exc:
+            raise HostError(f"systemd cannot be asked on the system bus: {exc}") from exc
 
     def lock(self, path: str, holder: str, wait_seconds: float) -> t.ContextManager[None]:
         """Hold a lock that the kernel releases when this process ends. Raises HostError naming the other holder.

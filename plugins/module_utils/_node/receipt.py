@@ -19,12 +19,15 @@ import sys
 import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import SEARCH_PATH
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import state_folder
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.receipt_questions import FIXED, is_ripe, way_to_ask
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.systemd_bus import bus_questions, says_the_same
 
 if t.TYPE_CHECKING:
-    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import FileStatus, Host
+    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult, FileStatus, Host
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.watched_host import Evidence
 
 _NAME = "receipt"
@@ -66,7 +69,11 @@ def write_receipt(
     lines += _files(state_folder(host), evidence)
     lines += _digests(state_folder(host), salt, evidence)
     lines += _contents(salt, evidence)
-    lines += _questions(salt, evidence)
+    questions = list(_questions(host, salt, evidence))
+    if any(line.startswith(b"bus ") for line in questions):
+        # It is not run for these any more, and without it the module would fail.
+        lines += _program(host, "systemctl", evidence.since)
+    lines += questions
     lines += _cleared(host, cleared)
     lines += [b"result " + json.dumps(result, separators=(",", ":")).encode(), b"end", b""]
     host.make_folder(state_folder(host), 0o700)
@@ -86,16 +93,18 @@ def _gaps(evidence: Evidence) -> t.Iterator[bytes]:
 
 def _files(own: str, evidence: Evidence) -> t.Iterator[bytes]:
     for path, status in sorted(evidence.files.items()):
-        if _is_own(own, path):
-            continue
-        if status is None:
-            yield _line("none", path)
-        elif path.startswith(("/proc/", "/sys/")):
-            yield _line("there", path)
-        elif not is_ripe(status.ctime_ns, evidence.since):
-            yield _line("gap", f"{path} had only just been changed when the receipt was written")
-        else:
-            yield _line(f"file {signature(status).decode()}", path)
+        if not _is_own(own, path):
+            yield _file(path, status, evidence.since)
+
+
+def _file(path: str, status: FileStatus | None, since: float) -> bytes:
+    if status is None:
+        return _line("none", path)
+    if path.startswith(("/proc/", "/sys/")):
+        return _line("there", path)
+    if not is_ripe(status.ctime_ns, since):
+        return _line("gap", f"{path} had only just been changed when the receipt was written")
+    return _line(f"file {signature(status).decode()}", path)
 
 
 def _is_own(own: str, path: str) -> bool:
@@ -114,7 +123,7 @@ def _contents(salt: bytes, evidence: Evidence) -> t.Iterator[bytes]:
         yield _line("none", path) if content is None else _line(f"content {receipt_check.seal(salt, content).decode()}", path)
 
 
-def _questions(salt: bytes, evidence: Evidence) -> t.Iterator[bytes]:
+def _questions(host: Host, salt: bytes, evidence: Evidence) -> t.Iterator[bytes]:
     for argv, all_said in evidence.answers.items():
         way = way_to_ask(argv, evidence.files)
         if way is None:
@@ -125,7 +134,35 @@ def _questions(salt: bytes, evidence: Evidence) -> t.Iterator[bytes]:
             yield _line("gap", f"`{' '.join(argv)}` did not say the same twice")
         elif way != FIXED:
             seal = receipt_check.seal(salt, counts.pop()).decode()
-            yield _line(f"ask {way} {seal}", receipt_check.BETWEEN_WORDS.decode().join(argv))
+            by_command = _line(f"ask {way} {seal}", receipt_check.BETWEEN_WORDS.decode().join(argv))
+            yield from _by_bus(host, salt, argv, all_said[0]) or [by_command]
+
+
+def _by_bus(host: Host, salt: bytes, argv: tuple[str, ...], said: CommandResult) -> list[bytes]:
+    """What systemctl has said, as properties that cost a node a fifth of it to ask; none where the bus does not say the same just now."""
+    questions = bus_questions(argv)
+    if not questions or said.rc != 0 or said.stderr:
+        return []
+    try:
+        replies = host.systemd_properties(questions)
+    except HostError:
+        return []
+    if not says_the_same(argv, said.stdout, replies):
+        return []
+    return [
+        b" ".join((b"bus", receipt_check.seal(salt, receipt_check.told(reply)), path, interface, b",".join(names)))
+        for (path, interface, names), reply in zip(questions, replies)
+    ]
+
+
+def _program(host: Host, name: str, since: float) -> t.Iterator[bytes]:
+    """The program that Host.run() would find by its name, and that none is where it would look before."""
+    for folder in SEARCH_PATH.split(":"):
+        path = f"{folder}/{name}"
+        status = host.status(path)
+        yield _file(path, status, since)
+        if status is not None:
+            return
 
 
 def _cleared(host: Host, cleared: tuple[str, int] | None) -> t.Iterator[bytes]:

@@ -6,9 +6,10 @@
 
 """The program of the fast path: is everything that the receipt names still as it was?
 
-The action plugin sends this file as it stands to `PYTHON -I -S -`, and the module writes receipts with the same functions. It
-only compares and never decides: what it does not understand, or cannot look at, is a difference, and then the module is run.
-It imports nothing but what is built into interpreters, since an import costs a node more than all that is done here.
+The action plugin sends system_bus.py and this file, one after the other, to `PYTHON -I -S -` (program_source()), and the module writes
+receipts with the same functions. It only compares and never decides: what it does not understand, or cannot look at, is a difference,
+and then the module is run. It imports nothing but what is built into interpreters, since an import costs a node more than all that is
+done here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import typing as t
+
+    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.system_bus import Question
+if __name__ != "__main__":
+    # There it is a part of the program already.
+    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.system_bus import systemd_properties
 
 MAGIC = b"metalfleet receipt 3"
 BETWEEN_WORDS = b"\x1f"
@@ -105,6 +111,10 @@ class Live:
                 _end(pid)
         return said
 
+    def properties(self, questions: t.Sequence[Question]) -> t.List[t.List[bytes]]:
+        """As systemd_properties()."""
+        return systemd_properties(questions, _ALARM_SECONDS)
+
 
 def _sha256() -> t.Any:
     # hashlib would load OpenSSL; it is the way for builds of Python that have no sha256 of their own.
@@ -136,6 +146,11 @@ def answer(kind: bytes, rc: int, stdout: bytes, stderr: bytes) -> bytes:
     elif kind == b"lines":
         stdout = b"\n".join(sorted(stdout.split(b"\n")))
     return b"%d\0%s\0%s" % (rc, stdout, stderr)
+
+
+def told(replies: t.Sequence[bytes]) -> bytes:
+    """What counts of the bus's replies to one question: all of it."""
+    return b"".join(b"%d:%b" % (len(reply), reply) for reply in replies)
 
 
 def job(text: bytes) -> bytes:
@@ -194,7 +209,9 @@ class _Comparison:
         self.live = live
         self.salt = salt
         self.result = b""
-        # All commands are started at once, after everything else.
+        # Digest, and what is asked: all at once, after everything else.
+        self.properties: t.List[t.Tuple[bytes, Question]] = []
+        # All commands are started at once, after that.
         self.questions: t.List[t.Tuple[t.Callable[[bytes, int, bytes, bytes], bool], t.List[bytes]]] = []
         self.kinds: t.Dict[bytes, t.Callable[[bytes], None]] = {
             b"file": self.file,
@@ -204,6 +221,7 @@ class _Comparison:
             b"digest": self.digest if by_content else lambda _rest: None,
             b"ask": lambda rest: self.questions.append((self.said, rest.split(b" ", 2))),
             b"clear": lambda rest: self.questions.append((self.said_without, rest.split(b" ", 2))),
+            b"bus": self.bus,
             b"tree": self.tree,
             b"result": self.keep,
             b"gap": self.gap,
@@ -269,12 +287,31 @@ class _Comparison:
             if b"\0" + name + b"=" in variables:
                 raise Different(f"process {_shown(one)} has {_shown(name)}")
 
+    def bus(self, rest: bytes) -> None:
+        """What systemd says on the system bus."""
+        digest, path, interface, names = rest.split(b" ", 3)
+        self.properties.append((digest, (path, interface, names.split(b","))))
+
     def ask(self) -> None:
-        """What commands say."""
+        """What systemd and commands say."""
+        self.ask_bus()
         answers = self.live.run([argv.split(BETWEEN_WORDS) for _compare, (_kind, _expected, argv) in self.questions])
         for (compare, (kind, expected, argv)), (rc, stdout, stderr) in zip(self.questions, answers):
             if not compare(expected, rc, answer(kind, rc, stdout, stderr), stdout):
                 raise Different(f"`{_shown(argv.replace(BETWEEN_WORDS, b' '))}` says something else than it did")
+
+    def ask_bus(self) -> None:
+        """What systemd says."""
+        if not self.properties:
+            return
+        try:
+            replies = self.live.properties([question for _digest, question in self.properties])
+        except (ImportError, OSError) as exc:
+            # One that hangs is interrupted by Different, which is none of these.
+            raise Different(f"systemd cannot be asked on the system bus ({exc})") from None
+        for (digest, (path, interface, _names)), reply in zip(self.properties, replies):
+            if seal(self.salt, told(reply)) != digest:
+                raise Different(f"systemd says something else of {_shown(path)} ({_shown(interface)}) than it did")
 
     def said(self, expected: bytes, _rc: int, counts: bytes, _stdout: bytes) -> bool:
         """The same as it did."""

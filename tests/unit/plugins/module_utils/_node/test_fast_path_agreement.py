@@ -55,9 +55,10 @@ def options_of(host: Node) -> dict[str, t.Any]:
     return everything(host, environment={"variables": {"HF_ENDPOINT": "https://hub.example.com"}, "secrets": {"HF_TOKEN": "canary"}})
 
 
-def settled(kind: str) -> Node:
+def settled(kind: str, **attributes: t.Any) -> Node:
     """A node in its state, with a configuration file."""
     host = KINDS[kind]()
+    host.__dict__.update(attributes)
     whole_nodes.write(host, CONFIG, b"port: 80\n")
     path = PLIST if isinstance(host, NodeMac) else UNIT_FILE
     edit(host, path, b"<string>start</string>", f"<string>start</string><string>--config-file={CONFIG}</string>".encode())
@@ -322,6 +323,28 @@ def test_drift(kind: str, name: str) -> None:
     bring(host, **options_of(host))
     if not done["restart_pending"]:
         assert agree(host), compare(host, **options_of(host))
+
+
+@pytest.mark.parametrize("name", [*DRIFTS, *LINUX_DRIFTS])
+def test_drift_where_there_is_no_system_bus(name: str) -> None:
+    host = settled("linux", bus=False)
+    assert len(receipt_of(host).asked) == 2  # type: ignore[union-attr]
+    assert agree(host)
+    {**DRIFTS, **LINUX_DRIFTS}[name](host, "linux")
+    assert not agree(host), name
+
+
+def test_a_bus_that_comes_and_goes() -> None:
+    host = settled("linux")
+    assert agree(host)
+    for bus, asked in ((False, 2), (True, 0)):
+        host.bus = bus  # type: ignore[union-attr]
+        # What is asked by commands goes on being asked so.
+        assert agree(host) is bus
+        host.clock += 1.0
+        assert bring(host, **options_of(host))["changed"] is False
+        assert len(receipt_of(host).asked) == asked  # type: ignore[union-attr]
+        assert agree(host)
 
 
 @ALL_KINDS

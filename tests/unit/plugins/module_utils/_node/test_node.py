@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending import state_folder
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path, signature
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.systemd import PROPERTIES
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import (
     BadInputError,
     GpustackError,
@@ -334,8 +335,11 @@ def test_what_a_receipt_says(kind: str) -> None:
     assert asked == (
         {"launchctl print", "launchctl print-disabled", "launchctl getenv", "ps -o", f"/usr/sbin/sysctl {fake_kernel.LIMIT}"}
         if isinstance(host, NodeMac)
-        else {"systemctl --no-pager"}
+        else set()
     )
+    on_the_bus = {f"Unit.{name}" for name in PROPERTIES.split(",")} if kind == "linux" else set()
+    assert {f"Unit.{name.partition('.')[2]}" for name in found.bus} - {"Unit.Environment"} == on_the_bus
+    assert ("Manager.Environment" in found.bus) is (kind == "linux")
     assert host.files[receipt_path(host)].mode == 0o600  # type: ignore[arg-type]
 
 

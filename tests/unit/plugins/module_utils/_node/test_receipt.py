@@ -20,6 +20,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.watched_host import Evidence, WatchedHost
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wanted_digest import digest_of
+from ansible_collections.metalfleet.gpustack.tests.unit import bus_recordings
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile, MemoryHost
 from ansible_collections.metalfleet.gpustack.tests.unit.fast_paths import compare, receipt_of
 
@@ -173,6 +174,8 @@ def test_what_the_kernel_makes_up() -> None:
 
 
 SHOW = ("systemctl", "--no-pager", "show", "gpustack.service")
+RECORDED = bus_recordings.RECORDINGS[1]
+SHOW_ALL, SHOW_ENVIRONMENT = bus_recordings.SHOW, bus_recordings.SHOW_ENVIRONMENT
 
 
 def test_what_commands_say() -> None:
@@ -185,6 +188,97 @@ def test_what_commands_say() -> None:
         assert verdict(host) == "`systemctl --no-pager show gpustack.service` says something else than it did"
     write(host, answers={SHOW: [said, other]})
     assert verdict(host) == "`systemctl --no-pager show gpustack.service` did not say the same twice"
+
+
+def on_a_bus(show: str = RECORDED.show, environment: str = RECORDED.show_environment) -> t.Any:
+    """A node that systemctl has told this of, and whose bus says what a recorded one has said."""
+    host = node()
+    replies = dict(zip(bus_recordings.QUESTIONS, RECORDED.replies()))
+    host.systemd_properties = lambda questions: [replies[(path, interface, tuple(names))] for path, interface, names in questions]
+    host.commands.update({SHOW_ALL: CommandResult(0, show, ""), SHOW_ENVIRONMENT: CommandResult(0, environment, "")})
+    answers = {SHOW_ALL: [host.commands[SHOW_ALL]], SHOW_ENVIRONMENT: [host.commands[SHOW_ENVIRONMENT]]}
+    write(host, answers=answers)
+    return host
+
+
+def test_what_systemd_says_is_asked_on_the_bus() -> None:
+    host = on_a_bus()
+    found = receipt_of(host)
+    assert found is not None
+    assert (len(found.bus), found.asked, verdict(host)) == (13, {}, RESULT)
+    host.calls.clear()
+    assert verdict(host) == RESULT
+    assert host.calls == []
+
+
+@pytest.mark.parametrize(("place", "number"), [(place, number) for place, size in enumerate((7, 5, 1)) for number in range(size)])
+def test_any_property_that_the_bus_says_otherwise(place: int, number: int) -> None:
+    host = on_a_bus()
+    path, interface, _names = bus_recordings.QUESTIONS[place]
+    replies = RECORDED.replies()
+    replies[place][number] += b"x"
+    host.systemd_properties = lambda _questions: replies
+    assert verdict(host) == f"systemd says something else of {path.decode()} ({interface.decode()}) than it did"
+
+
+def test_systemctl_is_what_it_was_although_it_is_not_run() -> None:
+    """The module would fail without it."""
+    host = on_a_bus()
+    host._put("/bin/systemctl", MemoryFile(b"1"))
+    assert verdict(host) == "/bin/systemctl was not there"
+    answers = {argv: [host.commands[argv]] for argv in (SHOW_ALL, SHOW_ENVIRONMENT)}
+    write(host, answers=answers)
+    assert verdict(host) == RESULT
+    # Found before the other one.
+    host._put("/usr/bin/systemctl", MemoryFile(b"1"))
+    assert verdict(host) == "/usr/bin/systemctl was not there"
+    host.remove("/usr/bin/systemctl")
+    host.remove("/bin/systemctl")
+    assert verdict(host) == "/bin/systemctl is not as it was"
+    # What is run is asked for by running it.
+    write(host, answers={SHOW: [CommandResult(0, "", "")]})
+    found = receipt_of(host)
+    assert found is not None
+    assert found.files == {}
+
+
+def test_a_bus_that_is_gone_is_a_difference() -> None:
+    host = on_a_bus()
+    host.systemd_properties = node().systemd_properties
+    assert verdict(host).startswith("systemd cannot be asked on the system bus (")
+
+
+def test_where_the_bus_says_something_else_the_command_is_asked() -> None:
+    """It may be another systemd's, or systemd is asked a moment later than it was."""
+    host = on_a_bus(show=RECORDED.show.replace("SubState=running", "SubState=exited"))
+    found = receipt_of(host)
+    assert found is not None
+    assert (set(found.bus), set(found.asked)) == ({"Manager.Environment"}, {" ".join(SHOW_ALL)})
+    assert verdict(host) == RESULT
+    host.commands[SHOW_ALL] = CommandResult(0, RECORDED.show, "")
+    assert "`systemctl --no-pager show " in verdict(host)
+    found = receipt_of(on_a_bus(environment="A=1\n"))
+    assert found is not None
+    assert (len(found.bus), set(found.asked)) == (12, {" ".join(SHOW_ENVIRONMENT)})
+
+
+@pytest.mark.parametrize("said", [CommandResult(1, RECORDED.show, ""), CommandResult(0, RECORDED.show, "a warning\n")])
+def test_what_systemctl_says_beside_is_asked_again(said: CommandResult) -> None:
+    """The bus has nothing of it."""
+    host = on_a_bus()
+    host.commands[SHOW_ALL] = said
+    write(host, answers={SHOW_ALL: [said]})
+    found = receipt_of(host)
+    assert found is not None
+    assert (set(found.bus), set(found.asked)) == (set(), {" ".join(SHOW_ALL)})
+
+
+def test_without_a_bus_the_command_is_asked() -> None:
+    host = node(commands={SHOW_ALL: CommandResult(0, RECORDED.show, "")})
+    write(host, answers={SHOW_ALL: [CommandResult(0, RECORDED.show, "")]})
+    found = receipt_of(host)
+    assert found is not None
+    assert (set(found.bus), set(found.asked), verdict(host)) == (set(), {" ".join(SHOW_ALL)}, RESULT)
 
 
 def test_answers_that_need_not_be_asked_again() -> None:
@@ -246,12 +340,14 @@ def test_a_variable_that_no_process_may_have_on_a_mac() -> None:
 
 def test_secrets_cannot_be_guessed_from_two_receipts() -> None:
     """Nor told to be the same on two nodes."""
-    hosts = node(), node()
+    hosts = on_a_bus(), on_a_bus()
     for host in hosts:
         host._put("/proc/7/environ", MemoryFile(b"TOKEN=1\0"))
         watched = WatchedHost(host)
         watched.read(FILE)
-        write(host, contents={"/proc/7/environ": b"TOKEN=1\0"}, digests=watched.evidence.digests)
+        answers = {argv: [host.commands[argv]] for argv in (SHOW_ALL, SHOW_ENVIRONMENT)}
+        write(host, contents={"/proc/7/environ": b"TOKEN=1\0"}, digests=watched.evidence.digests, answers=answers)
+        assert b"two words" not in host.files[receipt_path(host)].content
     first, second = (set(host.files[receipt_path(host)].content.split()) for host in hosts)
     assert not [word for word in first & second if len(word) == 64]
     assert WANTED.encode() not in first

@@ -22,6 +22,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import r
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path, signature
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt_check import Different, Live, answer, job, seal, trusted
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt_program import program_source
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.launchctl import parse_job
 from ansible_collections.metalfleet.gpustack.tests.unit.fakes import MemoryFile, MemoryHost
 from ansible_collections.metalfleet.gpustack.tests.unit.fast_paths import MemoryLive
@@ -32,7 +33,7 @@ from hypothesis import strategies as st
 NOW = 1_800_000_000.0
 SALT = b"salt"
 HEADS = (b"version 1", b"taken 1799999000", b"salt salt", b"wanted " + seal(SALT, b"w"))
-PROGRAM = pathlib.Path(receipt_check.__file__)
+PROGRAM = program_source()
 IS_ROOT = os.geteuid() == 0
 
 
@@ -327,8 +328,8 @@ def test_no_descriptor_is_left_open(tmp_path: pathlib.Path) -> None:
 
 
 def send(call: str, python: str = sys.executable) -> subprocess.CompletedProcess[bytes]:
-    program = PROGRAM.read_bytes() + f"\n\nmain({call})\nposix._exit(0)\n".encode()
-    return subprocess.run([python, "-I", "-S", "-"], input=program, check=False, capture_output=True, timeout=60)
+    program = f"{PROGRAM}\n\nmain({call})\nposix._exit(0)\n"
+    return subprocess.run([python, "-I", "-S", "-"], input=program.encode(), check=False, capture_output=True, timeout=60)
 
 
 def test_the_program_as_it_is_sent() -> None:
@@ -357,24 +358,22 @@ def test_a_report_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_imports_nothing_that_costs() -> None:
     """Neither now nor by accident later: modules that are part of the interpreter, and what digests need, when they are needed."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(PROGRAM.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(PROGRAM)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             names.add(str(node.module))
-    assert names == {"__future__", "posix", "sys", "typing", "_sha2", "_sha256", "_hashlib", "hashlib", "_signal", "time"}
+    # Not there: a part of the program already.
+    names -= {"ansible_collections.metalfleet.gpustack.plugins.module_utils._node.system_bus"}
+    assert names == {"__future__", "posix", "sys", "typing", "_sha2", "_sha256", "_hashlib", "hashlib", "_signal", "time", "_socket"}
     check = "import sys; before = set(sys.modules); exec(compile(sys.stdin.read(), 'x', 'exec')); print(sorted(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", check], input=PROGRAM.read_text(), check=True, text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", check], input=PROGRAM, check=True, text=True, capture_output=True)
     assert set(ast.literal_eval(done.stdout)) <= {"__future__", "posix"}
 
 
 def hurried(more: str) -> subprocess.CompletedProcess[bytes]:
     """The program with short time limits."""
-    program = (
-        PROGRAM.read_text(encoding="utf-8")
-        .replace("_ALARM_SECONDS = 20", "_ALARM_SECONDS = 1")
-        .replace("_LAST_SECONDS = 5", "_LAST_SECONDS = 1")
-    )
+    program = PROGRAM.replace("_ALARM_SECONDS = 20", "_ALARM_SECONDS = 1").replace("_LAST_SECONDS = 5", "_LAST_SECONDS = 1")
     program += f"\n{more}\nmain('m', 'w', '1', 1.0, False)\n"
     return subprocess.run([sys.executable, "-I", "-S", "-"], input=program.encode(), check=False, capture_output=True, timeout=20)
 

@@ -175,5 +175,5 @@ def test_other_ways_to_look_leave_a_gap() -> None:
     assert watched.answers(80, "/healthz") is None
     assert watched.evidence.gaps == ["the node was asked for answers, which no receipt can vouch for"]
     known = {"status", "link_target", "resolve", "read", "sha256", "names", "run"}
-    looks = {"open_binary", "append", "snapshot", "free_bytes", "answers"}
+    looks = {"open_binary", "append", "snapshot", "free_bytes", "answers", "systemd_properties"}
     assert {name for name in vars(Host) if not name.startswith("_")} == known | looks | _NO_LOOKS
