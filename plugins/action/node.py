@@ -38,5 +38,6 @@ class ActionModule(ActionBase):  # type: ignore[misc,unused-ignore]
         answer = ask(self, self._task.args, task_vars or {}, wanted)
         if answer.result is not None:
             return {**answer.result, "applied": not self._task.check_mode, "receipt": answer.as_result()}
-        result = run_with_archives(self, run_module, {**self._task.args, "receipt_for": wanted}, below="llama_box", task_vars=task_vars)
+        more = {"receipt_for": wanted, "node_name": (task_vars or {}).get("inventory_hostname")}
+        result = run_with_archives(self, run_module, {**self._task.args, **more}, below="llama_box", task_vars=task_vars)
         return result if result.get("failed") else {**result, "receipt": answer.as_result()}

@@ -18,6 +18,8 @@ description:
     so that the next run finishes what a run that died has left. Only one run at a time works on a node.
   - The node's health is measured before and after the restart. If it got worse, everything that was changed is put back, the
     service is restarted with its old files, and the module fails. A node that was sick before stays configured and is reported.
+  - Where C(GGML_METAL_NO_RESIDENCY) is to be absent, every place in which it can hide is looked at once all is done. The module fails if
+    it is anywhere, with everything that was changed left as it is now, and warns of places that it cannot see.
   - What the last run found is kept for M(metalfleet.gpustack.rollback).
   - A node that was found or brought to its state keeps a receipt. A later task that wants the same first compares that with the node,
     in one round trip and without sending the module, which is what makes frequent runs over many nodes cheap. See O(verify).
@@ -272,6 +274,18 @@ options:
     description:
       - Filled in by the action plugin. It is a digest of what is wanted, with which the receipt is found to be about the same.
       - Leave it out. A run without it writes no receipt.
+    type: str
+  models_follow:
+    description:
+      - Where C(GGML_METAL_NO_RESIDENCY) is to be absent, the module looks for it in every place once all is done, and fails if it is
+        anywhere. With this, a process of a model that has it from the model's own C(env) is a warning, since something else sees to the
+        models. Places that cannot be seen are warned of.
+    type: bool
+    default: false
+  node_name:
+    description:
+      - Filled in by the action plugin. It is how warnings call the node, since Ansible shows one that several hosts share once, without
+        their names.
     type: str
   service_name:
     description:
@@ -541,6 +555,8 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "receipt_max_age_hours": {"type": "float", "default": 24.0},
     # Secrets are part of what it is a digest of.
     "receipt_for": {"type": "str", "no_log": True},
+    "models_follow": {"type": "bool", "default": False},
+    "node_name": {"type": "str"},
 }
 
 
@@ -556,6 +572,8 @@ def main() -> None:
         module.fail_json(msg=message_of(exc, host))
     for warning in warnings:
         module.warn(warning)
+    if result.get("failed"):
+        module.fail_json(**result)
     module.exit_json(**result)
 
 

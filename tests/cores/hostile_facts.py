@@ -127,14 +127,13 @@ def run(program: str, folder: pathlib.Path, bad: str) -> str:
 
 def tasks_of(output: str) -> dict[str, str]:
     """Name of a task -> what was said while it ran."""
-    parts = output.split("\nTASK [")[1:]
+    parts = output.replace("\nRUNNING HANDLER [", "\nTASK [").split("\nTASK [")[1:]
     return {part.partition("]")[0].rpartition(" : ")[2]: part for part in parts}
 
 
 # Each of these shows texts of nodes or of the server.
 SHOWN = (
-    "Say what was done",
-    "Say where it could not be looked for",
+    "Say what was done on the node",
     "Say what was done about the models",
     "Show what the models answered and where they are",
     "Fail if a model does not answer as it should, or is not where it can be",

@@ -337,7 +337,11 @@ class FakeSystemd(MemoryHost):
             self._children_started = self.clock
         for number, command in enumerate(self.children if self.is_up() and self.clock >= self._children_started else []):
             since = int(self._children_started * 10) % 100_000
-            self._put_process(int(f"9{self._pid}{since:05d}{number}"), self._pid, command, self._children_started)
+            pid = int(f"9{self._pid}{since:05d}{number}")
+            self._put_process(pid, self._pid, command, self._children_started)
+            self._put(
+                f"/proc/{pid}/environ", MemoryFile("".join(f"{name}={value}\0" for name, value in self._environment.items()).encode())
+            )
 
     def _put_process(self, pid: int, parent: int, command: str, started: float) -> None:
         fields = ["S", str(parent), *["0"] * 17, str(int(started * 100)), "0"]

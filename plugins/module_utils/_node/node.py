@@ -28,7 +28,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import DARWIN
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.llama_box_request import parse_request
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.receipt_questions import BOOT_TIME, RIPE_SECONDS
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import PRESENT, RESIDENCY_VARIABLE
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import PRESENT, RESIDENCY_VARIABLE, left_over
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wired_limit import read_request
 
 if t.TYPE_CHECKING:
@@ -38,6 +38,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.resource import Resource
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service import ServiceState
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.hardware import Hardware
+    from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.residency import Place
 
 _RESOURCES = ("llama_box", "wired_limit", "environment")
 
@@ -86,33 +87,65 @@ def bring_to_state(host: Host, params: t.Mapping[str, t.Any], check_mode: bool) 
         # The working set follows the limit.
         hardware = read_hardware(host)
     result = _result(outcome, hardware)
+    # In check mode, too: a node on which nothing would be changed is as one that was.
+    is_done = not result["restart_pending"] and (outcome.applied or not outcome.changed)
+    # None where nobody has looked yet.
+    places: list[Place] | None = None
     if outcome.applied and (result["restart_pending"] or not look.can_vouch()):
         remove_receipt(host)
     elif outcome.applied and params["receipt_for"] is not None:
         try:
-            _keep_receipt(host, params, look, outcome, hardware, options)
+            places = _keep_receipt(host, params, look, outcome, hardware, options)
         except GpustackError as exc:
             warnings.append(f"the next run looks at this node as if it were new, as its receipt cannot be kept: {exc}")
-    return result, warnings
+    if is_done and places is None:
+        try:
+            places = _places(host, params, result)
+        except GpustackError as exc:
+            warnings.append(f"{RESIDENCY_VARIABLE} was not looked for afterwards: {exc}")
+    failure, more_warnings = left_over(places or [], params["models_follow"])
+    if failure:
+        result.update(failed=True, msg=failure)
+    return result, _named(params, [*warnings, *more_warnings])
 
 
-def _keep_receipt(host: Host, params: t.Mapping[str, t.Any], look: _Look, outcome: Outcome, hardware: Hardware, options: Options) -> None:
-    """Write down what was seen. What was seen before a change is not what is there now, so then everything is looked at once more."""
+def _named(params: t.Mapping[str, t.Any], warnings: t.Iterable[str]) -> list[str]:
+    """Ansible shows a warning that several nodes share once, and without saying which."""
+    name = params["node_name"]
+    return [f"{name}: {warning}" if name else warning for warning in dict.fromkeys(warnings)]
+
+
+def _places(host: Host, params: t.Mapping[str, t.Any], result: t.Mapping[str, t.Any]) -> list[Place]:
+    """Where the residency variable can hide, as it is now; none where it may stay."""
+    if params["environment"] is None or not result["environment"]["residency"]["remove"]:
+        return []
+    installation = governed_installation(host, params["service_name"], params["environment"]["path"])
+    service = service_manager(host, installation)
+    return residency_places(host, installation, service, service.state() if service is not None else None)
+
+
+def _keep_receipt(
+    host: Host, params: t.Mapping[str, t.Any], look: _Look, outcome: Outcome, hardware: Hardware, options: Options
+) -> list[Place] | None:
+    """Write down what was seen; returns where the residency variable can hide. None where nothing could be written.
+
+    What was seen before a change is not what is there now, so then everything is looked at once more.
+    """
     if outcome.changed or outcome.has_steps:
         host.pause(RIPE_SECONDS)
         look = _look(host, params, hardware)
         outcome = look.carry_out(options, check_mode=True)
         if outcome.changed or outcome.has_steps or outcome.decision.reasons or not look.can_vouch():
-            return
-    result = {**_result(outcome, hardware), "applied": True, "warnings": look.warnings(outcome)}
+            return None
+    result = {**_result(outcome, hardware), "applied": True}
+    places = _places(host, params, result)
     evidence, state = look.watched.evidence, look.state
-    governs = params["environment"] is not None and result["environment"]["residency"]["remove"]
-    if governs:
-        # The role fails then, although nothing is left that the module could do. It has to fail the next time, too.
-        places = residency_places(host, look.installation, service_manager(host, look.installation), state)
-        evidence.gaps += [f"{RESIDENCY_VARIABLE} is present in {place.where}" for place in places if place.state == PRESENT]
-    cleared = (RESIDENCY_VARIABLE, state.pid) if governs and state is not None and state.running and state.pid is not None else None
+    # Such a node fails, although nothing is left that the module could do. It has to fail the next time, too.
+    evidence.gaps += [f"{RESIDENCY_VARIABLE} is present in {place.where}" for place in places if place.state == PRESENT]
+    result["warnings"] = _named(params, [*look.warnings(outcome), *left_over(places, params["models_follow"])[1]])
+    cleared = (RESIDENCY_VARIABLE, state.pid) if places and state is not None and state.running and state.pid is not None else None
     write_receipt(host, params["receipt_for"], evidence, result, cleared)
+    return places
 
 
 def _result(outcome: Outcome, hardware: Hardware) -> dict[str, t.Any]:

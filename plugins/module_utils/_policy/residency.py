@@ -73,3 +73,26 @@ def decide(wanted: str, is_virtual: t.Optional[bool]) -> ResidencyDecision:
             uncertain=True,
         )
     return ResidencyDecision(True, f"{RESIDENCY_VARIABLE} disables Metal residency sets by its mere presence")
+
+
+def left_over(places: t.Sequence[Place], models_follow: bool) -> t.Tuple[str, t.List[str]]:
+    """What to say of the places of a node on which all is done: why that is a failure (empty where it is none), and warnings.
+
+    models_follow: what a process of a model has from that model's own env is seen to later, and nothing on the node takes it out.
+    """
+    present = [place for place in places if place.state == PRESENT]
+    of_models = [place for place in present if models_follow and place.kind == "process"]
+    left = ", ".join(place.where for place in present if place not in of_models)
+    warnings = []
+    if of_models:
+        warnings.append(
+            f"{RESIDENCY_VARIABLE} is left in {', '.join(place.where for place in of_models)}, which is seen to with the models"
+        )
+    unseen = ", ".join(place.where for place in places if place.state == UNKNOWN)
+    if unseen:
+        warnings.append(f"{RESIDENCY_VARIABLE} is unknown, not absent, in {unseen}")
+    failure = (
+        f"{RESIDENCY_VARIABLE} is still present in {left}. What the files and the service manager held is gone, so something else sets"
+        " it: a model's own env in GPUStack's server, or a wrapper script"
+    )
+    return failure if left else "", warnings

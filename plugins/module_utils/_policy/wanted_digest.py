@@ -15,7 +15,7 @@ import typing as t
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
 
 # How to find out does not matter to what is wanted; the module itself looks whether these are valid.
-_HOW = ("verify", "receipt_max_age_hours", "receipt_for")
+_HOW = ("verify", "receipt_max_age_hours", "receipt_for", "node_name")
 
 
 def digest_of(options: t.Mapping[str, t.Any]) -> t.Optional[str]:

@@ -123,7 +123,7 @@ def test_a_node_that_lacks_an_archive(folder: pathlib.Path) -> None:
     assert (result["changed"], result["restarted"], "archives_needed" in result) == (True, True, False)
     assert found.transfers == [(str(folder / VERSION / archives.archive_name(BUILD)), REMOTE)]
     first, second = found.runs
-    assert first == {**given, "receipt_for": digest_of(given)}
+    assert first == {**given, "receipt_for": digest_of(given), "node_name": VARS["inventory_hostname"]}
     # Below the option that it belongs to, and nothing else is touched.
     assert second == {**first, "llama_box": {**first["llama_box"], "archives": {RELEASE["sha256"]: REMOTE}}}
     assert found._task.args == given

@@ -523,7 +523,10 @@ def test_a_node_that_cannot_be_looked_at_again_was_changed_all_the_same() -> Non
     host.remove = remove_and_hide  # type: ignore[method-assign]
     result = bring(host, **everything(host))
     assert (result["changed"], result["restarted"], receipt(host)) == (True, True, None)
-    assert result["warnings"] == [f"{NO_RECEIPT}: {FILE} cannot be read: Permission denied"]
+    assert result["warnings"] == [
+        f"{NO_RECEIPT}: {FILE} cannot be read: Permission denied",
+        f"{RESIDENCY} is unknown, not absent, in {FILE}",
+    ]
 
 
 def test_a_service_that_cannot_be_asked_after_a_change_leaves_no_receipt() -> None:
@@ -652,3 +655,89 @@ def test_the_archives_that_the_controller_has_to_bring() -> None:
     del options["llama_box"]["archives"]
     assert bring(host, **options)["changed"] is False
     assert isinstance(compare(host, **options), dict)
+
+
+# What is left once all is done.
+
+IN_CONFIG = "/etc/gpustack/config.yaml"
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("restart", ["now", "never"])
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_place_that_is_not_governed_fails_a_node_on_which_all_is_done(kind: str, restart: str, check_mode: bool) -> None:
+    """Whether anything was to be done or not; but what is still to be restarted has it for a reason."""
+    host = KINDS[kind]()
+    bring(host, **everything(host))
+    start_with_residency(host)
+    plant_config(host)
+    options = {**everything(host), "restart": restart}
+    first = bring(host, check_mode=check_mode, **options)
+    assert first["changed"] is (restart == "now")
+    assert first.get("failed", False) is (restart == "now" and not check_mode)
+    bring(host, **{**options, "restart": "now"})
+    second = bring(host, check_mode=check_mode, **options)
+    assert (second["changed"], second["failed"]) == (False, True)
+    assert second["msg"] == (
+        f"{RESIDENCY} is still present in {IN_CONFIG}. What the files and the service manager held is gone, so something else sets it:"
+        " a model's own env in GPUStack's server, or a wrapper script"
+    )
+    # Not where it may stay, or nothing is wanted of it.
+    unmanaged = {**options, "environment": {**options["environment"], "residency_variable": "unmanaged"}}
+    assert "failed" not in bring(host, **unmanaged)
+    del options["environment"]
+    assert "failed" not in bring(host, **options)
+
+
+def plant_config(host: Node) -> None:
+    """A configuration file in which the variable is, and a service that reads it."""
+    host.put(IN_CONFIG, f"{RESIDENCY}: 1\n".encode(), 0o644)
+    path = PLIST if isinstance(host, NodeMac) else UNIT_FILE
+    for old, new in ((b"<string>start<", b"<string>start</string><string>--config-file=%s<"), (b" start\n", b" start --config-file %s\n")):
+        host.put(path, host.files[path].content.replace(old, new % IN_CONFIG.encode()), host.files[path].mode)
+    if isinstance(host, NodeLinux):
+        host._do_daemon_reload()
+
+
+@pytest.mark.parametrize("models_follow", [False, True])
+def test_a_process_of_a_model_may_have_it_where_models_are_seen_to_later(models_follow: bool) -> None:
+    host = NodeLinux()
+    bring(host, **everything(host))
+    host.put(f"/proc/{host._pid}/task/{host._pid}/children", b"88 ", 0o444)
+    host.put("/proc/88/environ", f"PATH=/bin\0{RESIDENCY}=0\0".encode(), 0o400)
+    host.put("/proc/88/task/88/children", b"", 0o444)
+    host._put_process(88, host._pid, "/x/llama-box", host.clock)
+    result = bring(host, **everything(host), models_follow=models_follow)
+    if models_follow:
+        assert "failed" not in result
+        assert result["warnings"] == [f"{RESIDENCY} is left in pid 88 (llama-box), which is seen to with the models"]
+    else:
+        assert (result["failed"], "pid 88 (llama-box)" in result["msg"], result["warnings"]) == (True, True, [])
+    # It is asked each time.
+    assert isinstance(compare(host, **everything(host), models_follow=models_follow), str)
+
+
+def test_warnings_name_the_node() -> None:
+    """Ansible shows a warning of several nodes once."""
+    host = NodeLinux()
+    options = {**everything(host), "restart": "never"}
+    given = {**options, "receipt_for": "0" * 64, "node_name": "mac-3"}
+    bring(host, **everything(host))
+    start_with_residency(host)
+    _result, warnings = node.bring_to_state(host, validated(node.ARGUMENT_SPEC, given), False)  # type: ignore[arg-type]
+    assert warnings
+    assert all(warning.startswith("mac-3: a restart is pending (") for warning in warnings)
+
+
+def test_a_node_that_cannot_be_looked_at_afterwards_was_changed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = NodeLinux()
+
+    def places(*_arguments: t.Any) -> t.NoReturn:
+        raise HostError("nobody knows why")
+
+    bring(host, **everything(host))
+    monkeypatch.setattr("ansible_collections.metalfleet.gpustack.plugins.module_utils._node.node.residency_places", places)
+    start_with_residency(host)
+    given = {**everything(host), "receipt_for": None}
+    result, warnings = node.bring_to_state(host, validated(node.ARGUMENT_SPEC, given), False)  # type: ignore[arg-type]
+    assert (result["changed"], warnings) == (True, [f"{RESIDENCY} was not looked for afterwards: nobody knows why"])

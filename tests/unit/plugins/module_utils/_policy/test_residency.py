@@ -16,6 +16,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.reside
     UNKNOWN,
     Place,
     decide,
+    left_over,
 )
 
 
@@ -62,3 +63,42 @@ def test_a_place_as_module_result() -> None:
     }
     assert Place("plist", "/x.plist", UNKNOWN).as_dict()["lines"] == []
     assert Place("plist", "/x.plist", UNKNOWN).reason == ""
+
+
+LEFT = (
+    "GGML_METAL_NO_RESIDENCY is still present in {}. What the files and the service manager held is gone, so something else sets it:"
+    " a model's own env in GPUStack's server, or a wrapper script"
+)
+
+
+@pytest.mark.parametrize(
+    ("places", "models_follow", "failure", "warnings"),
+    [
+        ([], False, "", []),
+        ([("process", "pid 7", ABSENT)], False, "", []),
+        ([("process", "pid 7", PRESENT), ("config_file", "/c", PRESENT)], False, LEFT.format("pid 7, /c"), []),
+        (
+            [("process", "pid 7", PRESENT), ("process", "pid 8", PRESENT)],
+            True,
+            "",
+            ["GGML_METAL_NO_RESIDENCY is left in pid 7, pid 8, which is seen to with the models"],
+        ),
+        (
+            [("process", "pid 7", PRESENT), ("config_file", "/c", PRESENT), ("plist", "/p", UNKNOWN)],
+            True,
+            LEFT.format("/c"),
+            [
+                "GGML_METAL_NO_RESIDENCY is left in pid 7, which is seen to with the models",
+                "GGML_METAL_NO_RESIDENCY is unknown, not absent, in /p",
+            ],
+        ),
+        (
+            [("plist", "/p", UNKNOWN), ("process", "pid 7", UNKNOWN)],
+            False,
+            "",
+            ["GGML_METAL_NO_RESIDENCY is unknown, not absent, in /p, pid 7"],
+        ),
+    ],
+)
+def test_what_is_left(places: list[tuple[str, str, str]], models_follow: bool, failure: str, warnings: list[str]) -> None:
+    assert left_over([Place(*place) for place in places], models_follow) == (failure, warnings)
