@@ -12,6 +12,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.unsafe_proxy import wrap_var
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.wanted_digest import digest_of
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path import ask
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.preload import preload
@@ -34,10 +35,13 @@ class ActionModule(ActionBase):  # type: ignore[misc,unused-ignore]
             result: dict[str, t.Any] = self._execute_module("metalfleet.gpustack.node", options, task_vars=task_vars)
             return result
 
+        name = self._task.delegate_to or (task_vars or {}).get("inventory_hostname")
         wanted = digest_of(self._task.args)
         answer = ask(self, self._task.args, task_vars or {}, wanted)
         if answer.result is not None:
-            return {**answer.result, "applied": not self._task.check_mode, "receipt": answer.as_result()}
-        more = {"receipt_for": wanted, "node_name": (task_vars or {}).get("inventory_hostname")}
+            warnings = wrap_var([f"{name}: {warning}" for warning in answer.result.get("warnings", [])])
+            return {**answer.result, "warnings": warnings, "applied": not self._task.check_mode, "receipt": answer.as_result()}
+        more = {"receipt_for": wanted, "node_name": name}
         result = run_with_archives(self, run_module, {**self._task.args, **more}, below="llama_box", task_vars=task_vars)
-        return result if result.get("failed") else {**result, "receipt": answer.as_result()}
+        # One that fails for what it found at last has looked at all of the node.
+        return {**result, "receipt": answer.as_result()} if "receipt" in result else result

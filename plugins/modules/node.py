@@ -280,12 +280,13 @@ options:
       - Where C(GGML_METAL_NO_RESIDENCY) is to be absent, the module looks for it in every place once all is done, and fails if it is
         anywhere. With this, a process of a model that has it from the model's own C(env) is a warning, since something else sees to the
         models. Places that cannot be seen are warned of.
+      - In check mode it does so where nothing is to be changed; otherwise the module would first change what it looks at.
     type: bool
     default: false
   node_name:
     description:
       - Filled in by the action plugin. It is how warnings call the node, since Ansible shows one that several hosts share once, without
-        their names.
+        their names. Leave it out.
     type: str
   service_name:
     description:
@@ -570,8 +571,10 @@ def main() -> None:
         module.exit_json(**exc.as_result())
     except EXPECTED as exc:
         module.fail_json(msg=message_of(exc, host))
+    # Ansible shows a warning that several nodes share once, and without saying which.
+    name = module.params["node_name"]
     for warning in warnings:
-        module.warn(warning)
+        module.warn(f"{name}: {warning}" if name else warning)
     if result.get("failed"):
         module.fail_json(**result)
     module.exit_json(**result)

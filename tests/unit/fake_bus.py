@@ -4,7 +4,7 @@
 
 """What systemd replies on the system bus, made from what systemctl shows.
 
-Types are those of org.freedesktop.systemd1(5); a reply of a real one of each is in test_dbus_value.py.
+Types are those of org.freedesktop.systemd1(5); bus_recordings.py has a reply of a real one of each.
 """
 
 from __future__ import annotations

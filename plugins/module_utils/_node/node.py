@@ -20,7 +20,7 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.places import residency_places
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.probe import SYSCTL, read_hardware
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import remove_receipt, write_receipt
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service_manager import service_manager
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.service_manager import observed_service, service_manager
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.transaction import Options, carry_out
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.watched_host import WatchedHost
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.wired_limit import WiredLimit
@@ -102,17 +102,18 @@ def bring_to_state(host: Host, params: t.Mapping[str, t.Any], check_mode: bool) 
         try:
             places = _places(host, params, result)
         except GpustackError as exc:
-            warnings.append(f"{RESIDENCY_VARIABLE} was not looked for afterwards: {exc}")
+            return _failing(result, f"{RESIDENCY_VARIABLE} could not be looked for afterwards: {exc}"), warnings
     failure, more_warnings = left_over(places or [], params["models_follow"])
-    if failure:
-        result.update(failed=True, msg=failure)
-    return result, _named(params, [*warnings, *more_warnings])
+    return _failing(result, failure) if failure else result, [*warnings, *more_warnings]
 
 
-def _named(params: t.Mapping[str, t.Any], warnings: t.Iterable[str]) -> list[str]:
-    """Ansible shows a warning that several nodes share once, and without saying which."""
-    name = params["node_name"]
-    return [f"{name}: {warning}" if name else warning for warning in dict.fromkeys(warnings)]
+def _failing(result: t.Mapping[str, t.Any], failure: str) -> dict[str, t.Any]:
+    """A result that is a failure although nothing is put back. Ansible shows neither changes nor diffs of one, so it says what stays."""
+    stays = ""
+    if result["changed"]:
+        where = ", ".join(dict.fromkeys(change["where"] for change in result["changes"])) or "nothing on disk"
+        stays = f". What was done stays: {where}; {'one restart' if result['restarted'] else 'no restart'}"
+    return {**result, "failed": True, "msg": failure + stays}
 
 
 def _places(host: Host, params: t.Mapping[str, t.Any], result: t.Mapping[str, t.Any]) -> list[Place]:
@@ -120,7 +121,8 @@ def _places(host: Host, params: t.Mapping[str, t.Any], result: t.Mapping[str, t.
     if params["environment"] is None or not result["environment"]["residency"]["remove"]:
         return []
     installation = governed_installation(host, params["service_name"], params["environment"]["path"])
-    service = service_manager(host, installation)
+    # As node_info does: a job that is loaded outlives its property list, and a unit that runs its file.
+    service = observed_service(host, installation)
     return residency_places(host, installation, service, service.state() if service is not None else None)
 
 
@@ -142,7 +144,7 @@ def _keep_receipt(
     evidence, state = look.watched.evidence, look.state
     # Such a node fails, although nothing is left that the module could do. It has to fail the next time, too.
     evidence.gaps += [f"{RESIDENCY_VARIABLE} is present in {place.where}" for place in places if place.state == PRESENT]
-    result["warnings"] = _named(params, [*look.warnings(outcome), *left_over(places, params["models_follow"])[1]])
+    result["warnings"] = [*look.warnings(outcome), *left_over(places, params["models_follow"])[1]]
     cleared = (RESIDENCY_VARIABLE, state.pid) if places and state is not None and state.running and state.pid is not None else None
     write_receipt(host, params["receipt_for"], evidence, result, cleared)
     return places

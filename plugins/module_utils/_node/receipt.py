@@ -24,10 +24,10 @@ from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.pending 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.errors import HostError
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.receipt_questions import FIXED, is_ripe, way_to_ask
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.systemd_bus import bus_questions, says_the_same
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.systemd_bus import bus_questions, is_of_a_run, says_the_same
 
 if t.TYPE_CHECKING:
-    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import CommandResult, FileStatus, Host
+    from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import FileStatus, Host
     from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.watched_host import Evidence
 
 _NAME = "receipt"
@@ -69,11 +69,9 @@ def write_receipt(
     lines += _files(state_folder(host), evidence)
     lines += _digests(state_folder(host), salt, evidence)
     lines += _contents(salt, evidence)
-    questions = list(_questions(host, salt, evidence))
-    if any(line.startswith(b"bus ") for line in questions):
-        # It is not run for these any more, and without it the module would fail.
-        lines += _program(host, "systemctl", evidence.since)
-    lines += questions
+    by_bus = _by_bus(host, salt, evidence)
+    lines += _questions(salt, evidence, asked_otherwise=bool(by_bus))
+    lines += by_bus
     lines += _cleared(host, cleared)
     lines += [b"result " + json.dumps(result, separators=(",", ":")).encode(), b"end", b""]
     host.make_folder(state_folder(host), 0o700)
@@ -123,8 +121,11 @@ def _contents(salt: bytes, evidence: Evidence) -> t.Iterator[bytes]:
         yield _line("none", path) if content is None else _line(f"content {receipt_check.seal(salt, content).decode()}", path)
 
 
-def _questions(host: Host, salt: bytes, evidence: Evidence) -> t.Iterator[bytes]:
+def _questions(salt: bytes, evidence: Evidence, asked_otherwise: bool) -> t.Iterator[bytes]:
+    """asked_otherwise: what can be asked on the bus."""
     for argv, all_said in evidence.answers.items():
+        if asked_otherwise and bus_questions(argv):
+            continue
         way = way_to_ask(argv, evidence.files)
         if way is None:
             yield _line("gap", f"nobody knows how to ask again what {argv[0]} has said")
@@ -134,34 +135,48 @@ def _questions(host: Host, salt: bytes, evidence: Evidence) -> t.Iterator[bytes]
             yield _line("gap", f"`{' '.join(argv)}` did not say the same twice")
         elif way != FIXED:
             seal = receipt_check.seal(salt, counts.pop()).decode()
-            by_command = _line(f"ask {way} {seal}", receipt_check.BETWEEN_WORDS.decode().join(argv))
-            yield from _by_bus(host, salt, argv, all_said[0]) or [by_command]
+            yield _line(f"ask {way} {seal}", receipt_check.BETWEEN_WORDS.decode().join(argv))
 
 
-def _by_bus(host: Host, salt: bytes, argv: tuple[str, ...], said: CommandResult) -> list[bytes]:
-    """What systemctl has said, as properties that cost a node a fifth of it to ask; none where the bus does not say the same just now."""
-    questions = bus_questions(argv)
-    if not questions or said.rc != 0 or said.stderr:
+def _by_bus(host: Host, salt: bytes, evidence: Evidence) -> list[bytes]:
+    """All that systemctl has said, as properties that cost a node a fifth of it to ask; none where the bus does not say the same just now.
+
+    One command that knows a run of the unit by its random id is among them, so that it is the same systemd: a container may have that of
+    its host on the bus.
+    """
+    said = {argv: all_said for argv, all_said in evidence.answers.items() if bus_questions(argv)}
+    if any(len(one) > 1 or one[0].rc != 0 or one[0].stderr for one in said.values()):
         return []
+    if not any(is_of_a_run(one[0].stdout) for one in said.values()):
+        return []
+    questions = [question for argv in said for question in bus_questions(argv)]
     try:
         replies = host.systemd_properties(questions)
+        program = list(_program(host, "systemctl", evidence.since))
     except HostError:
         return []
-    if not says_the_same(argv, said.stdout, replies):
+    left = iter(replies)
+    if not all(says_the_same(argv, one[0].stdout, [next(left) for _question in bus_questions(argv)]) for argv, one in said.items()):
         return []
-    return [
+    return program + [
         b" ".join((b"bus", receipt_check.seal(salt, receipt_check.told(reply)), path, interface, b",".join(names)))
         for (path, interface, names), reply in zip(questions, replies)
     ]
 
 
 def _program(host: Host, name: str, since: float) -> t.Iterator[bytes]:
-    """The program that Host.run() would find by its name, and that none is where it would look before."""
+    """The program that Host.run() would find by its name, what it leads to, and that none is where it would look before.
+
+    It is not run for what the bus says, and without it the module would fail.
+    """
     for folder in SEARCH_PATH.split(":"):
         path = f"{folder}/{name}"
         status = host.status(path)
         yield _file(path, status, since)
         if status is not None:
+            if status.is_symlink:
+                target = host.resolve(path)
+                yield _file(target, host.status(target), since)
             return
 
 

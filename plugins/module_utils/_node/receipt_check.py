@@ -8,8 +8,8 @@
 
 The action plugin sends system_bus.py and this file, one after the other, to `PYTHON -I -S -` (program_source()), and the module writes
 receipts with the same functions. It only compares and never decides: what it does not understand, or cannot look at, is a difference,
-and then the module is run. It imports nothing but what is built into interpreters, since an import costs a node more than all that is
-done here.
+and then the module is run. It imports nothing but what interpreters bring along and is loaded at once, since other imports cost a node more
+than all that is done here.
 """
 
 from __future__ import annotations

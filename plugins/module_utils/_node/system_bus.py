@@ -4,9 +4,10 @@
 
 # This module_utils is PRIVATE to metalfleet.gpustack: it may change in any release.
 
-"""Properties of systemd, asked for on the system bus: what two calls of systemctl cost a node is most of what the fast path does there.
+"""Properties of systemd, asked for on the system bus: two calls of systemctl cost a node about as much as the rest of the fast path.
 
-The action plugin sends this file before that of the fast path's program, so it imports nothing but what is part of interpreters.
+The action plugin sends this file before that of the fast path's program, so it imports nothing but what interpreters bring along and is
+loaded at once.
 systemd's own socket would do without the bus, but systemd(1) reserves it. Sources: the D-Bus Specification ("Message Protocol",
 "Authentication Protocol", "org.freedesktop.DBus.Properties"); org.freedesktop.systemd1(5).
 """
@@ -30,19 +31,21 @@ _BUS_OBJECT = b"/org/freedesktop/DBus"
 _PROPERTIES = b"org.freedesktop.DBus.Properties"
 _BYTE_ORDER = b"l" if sys.byteorder == "little" else b"B"
 _CALL, _RETURN, _ERROR = 1, 2, 3
+# systemd need not be started by a bus, and what is asked of a bus that has only just begun is not to wait for it.
 _NO_AUTO_START = 2
 _PROTOCOL = 1
 # Fields of a header, with the types of their values.
 _PATH, _INTERFACE, _MEMBER, _REPLY_SERIAL, _DESTINATION, _SIGNATURE = 1, 2, 3, 5, 6, 8
 _FIXED_BYTES = 16
-# More than all that systemd says of a unit.
-_LIMIT_BYTES = 4 * 1024 * 1024
+# More than all that systemd says of a unit, and than there are signals on the way.
+_MOST_BYTES = 4 * 1024 * 1024
 
 
 def systemd_properties(questions: t.Sequence[Question], timeout_seconds: float, path: bytes = SOCKET) -> t.List[t.List[bytes]]:
     """What is in systemd's replies to Get, as variants in this machine's byte order: for each question one for each name.
 
-    timeout_seconds: for each wait. Raises OSError, or ImportError where this Python has no sockets, where there is no answer to each.
+    timeout_seconds: for each wait, of which there are few. Raises OSError, or ImportError where this Python has no sockets, where there is
+    no answer to each.
     """
     from _socket import AF_UNIX, SOCK_STREAM, socket  # noqa: PLC0415
 
@@ -88,38 +91,40 @@ def _call(serial: int, destination: bytes, path: bytes, interface: bytes, member
 def _replies(receive: t.Callable[[int], bytes], last_serial: int) -> t.Dict[int, bytes]:
     """Serial of the call -> body of its reply, for the calls 1 to last_serial. Raises OSError for anything else."""
     replies: t.Dict[int, bytes] = {}
+    left = [_MOST_BYTES]
+
+    def more(data: bytes) -> bytes:
+        piece = receive(65536)
+        left[0] -= len(piece)
+        if not piece or left[0] < 0:
+            raise OSError("the system bus does not answer to the end")
+        return data + piece
+
     data = b""
     while b"\r\n" not in data:
-        data = _more(receive, data)
+        data = more(data)
     said, _end, data = data.partition(b"\r\n")
     if said[:3] != b"OK ":
         raise OSError("the system bus does not let us in")
     while len(replies) < last_serial:
         while len(data) < _FIXED_BYTES:
-            data = _more(receive, data)
+            data = more(data)
         if data[:1] != _BYTE_ORDER:
             raise OSError("the system bus does not speak as this machine does")
         fields_end = _FIXED_BYTES + _number_at(data, 12)
         start = fields_end + -fields_end % 8
         end = start + _number_at(data, 4)
         while len(data) < end:
-            data = _more(receive, data)
+            data = more(data)
         kind, body = data[1], data[start:end]
         serial = _reply_serial(data[_FIXED_BYTES:fields_end]) if kind in (_RETURN, _ERROR) else 0
         data = data[end:]
         if kind == _ERROR:
             raise OSError("the system bus does not say what it is asked")
-        # The rest are signals.
+        # The rest is not for us to answer: signals, and what nobody here has asked for.
         if kind == _RETURN and 0 < serial <= last_serial:
             replies[serial] = body
     return replies
-
-
-def _more(receive: t.Callable[[int], bytes], data: bytes) -> bytes:
-    piece = receive(65536)
-    if not piece or len(data) > _LIMIT_BYTES:
-        raise OSError("the system bus does not answer to the end")
-    return data + piece
 
 
 def _reply_serial(fields: bytes) -> int:

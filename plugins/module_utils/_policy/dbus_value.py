@@ -18,7 +18,7 @@ import typing as t
 _ORDER = "<" if sys.byteorder == "little" else ">"
 # Type -> format of struct. Each is aligned to its size.
 _NUMBERS = {"y": "B", "i": "i", "u": "I", "x": "q", "t": "Q"}
-_STRINGS = "so"
+_STRINGS = ("s", "o")
 _PAIR = "(sb)"
 
 

@@ -43,9 +43,16 @@ def bus_questions(argv: t.Sequence[str]) -> t.Tuple[Question, ...]:
         return ()
     names = words[5].split(",")
     path = _OBJECT + b"/unit/" + _label(words[3])
-    found = tuple((path, interface, tuple(name.encode() for name in names if name in known)) for interface, known in _PROPERTIES.items())
+    asked = {interface: tuple(name.encode() for name in names if name in known) for interface, known in _PROPERTIES.items()}
     # One that is not known would be left out.
-    return found if sum(len(asked) for _path, _interface, asked in found) == len(names) else ()
+    if sum(map(len, asked.values())) != len(names):
+        return ()
+    return tuple((path, interface, found) for interface, found in asked.items() if found)
+
+
+def is_of_a_run(stdout: str) -> bool:
+    """Whether `systemctl show` has named a run of a unit by its random id, so that who knows it is the same systemd."""
+    return bool(parse_show(stdout).text("InvocationID"))
 
 
 def says_the_same(argv: t.Sequence[str], stdout: str, replies: t.Sequence[t.Sequence[bytes]]) -> bool:

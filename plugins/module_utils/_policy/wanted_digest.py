@@ -14,8 +14,9 @@ import typing as t
 
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.release import VERSION
 
-# How to find out does not matter to what is wanted; the module itself looks whether these are valid.
-_HOW = ("verify", "receipt_max_age_hours", "receipt_for", "node_name")
+# How to find out, and what of it is a failure, does not matter to what is wanted; the module itself looks whether these are valid. A node
+# with anything that models_follow is about has no receipt that counts.
+_HOW = ("verify", "receipt_max_age_hours", "receipt_for", "node_name", "models_follow")
 
 
 def digest_of(options: t.Mapping[str, t.Any]) -> t.Optional[str]:

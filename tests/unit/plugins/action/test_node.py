@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import copy
 import pathlib
+import plistlib
 import types
 import typing as t
 
@@ -21,6 +22,7 @@ from ansible_collections.metalfleet.gpustack.plugins.modules import node
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils import push as push_module
 from ansible_collections.metalfleet.gpustack.tests.mirror import archives
 from ansible_collections.metalfleet.gpustack.tests.unit import fake_kernel
+from ansible_collections.metalfleet.gpustack.tests.unit.fake_services import PLIST
 from ansible_collections.metalfleet.gpustack.tests.unit.fast_paths import MemoryLive, compare
 from ansible_collections.metalfleet.gpustack.tests.unit.whole_nodes import BUILDS, VERSION, NodeMac, everything, lock_of, validated
 
@@ -67,7 +69,8 @@ class Action(ActionModule):  # type: ignore[misc,unused-ignore]
             return exc.as_result()
 
     def _low_level_execute_command(self, cmd: str, in_data: bytes) -> dict[str, t.Any]:
-        assert cmd == "/usr/bin/python3 -I -S -"
+        # That of another host is not known.
+        assert cmd == "/usr/bin/python3 -I -S -" or self._task.delegate_to
         self.compared += 1
         call = in_data.decode().rpartition("\n\nmain")[2].partition("\n")[0]
         mark, wanted, version, max_age_seconds, by_content = ast.literal_eval(call)
@@ -157,6 +160,35 @@ def test_a_node_that_is_as_its_receipt_says(folder: pathlib.Path, check_mode: bo
     assert (len(other.runs), slow.pop("receipt")["reason"]) == (1, "receipt_max_age_hours is no number above 0")
     assert {**fast, "receipt": None} == {**slow, "receipt": None, "warnings": []}
     assert fast["ansible_facts"]["apple_silicon"]["model_identifier"] == "Mac15,14"
+
+
+@pytest.mark.parametrize(("delegate_to", "name"), [(None, "mac"), ("mac-7", "mac-7")])
+def test_warnings_name_the_node(folder: pathlib.Path, delegate_to: str | None, name: str) -> None:
+    """Of the module and of a receipt alike: Ansible shows one that several nodes share once, and without saying which."""
+    host = NodeMac()
+    host.put("/Library/LaunchDaemons/com.example.limit.plist", b"<plist>iogpu.wired_limit_mb=1</plist>", 0o644)
+    first = action(folder, host, delegate_to=delegate_to)
+    run(first)
+    assert {one["node_name"] for one in first.runs} == {name}
+    found = action(folder, host, delegate_to=delegate_to)
+    fast = run(found)
+    assert (fast["receipt"]["used"], len(fast["warnings"])) == (True, 1)
+    assert fast["warnings"][0].startswith(f"{name}: ")
+    assert "com.example.limit.plist" in fast["warnings"][0]
+
+
+def test_a_node_that_fails_for_what_is_left_says_why_its_receipt_did_not_count() -> None:
+    host = NodeMac()
+    content = plistlib.loads(host.files[PLIST].content)
+    content["EnvironmentVariables"]["GGML_METAL_NO_RESIDENCY"] = "1"
+    host.put(PLIST, plistlib.dumps(content), 0o644)
+    host.start_anew()
+    # The job goes on without its property list.
+    host.remove(PLIST)
+    result = run(Action(host, {"environment": {}}))
+    assert (result["failed"], result["receipt"]) == (True, {"used": False, "age_seconds": None, "reason": "there is no receipt"})
+    again = run(Action(host, {"environment": {}}))
+    assert again["receipt"]["reason"].startswith("GGML_METAL_NO_RESIDENCY is present in system/ai.gpustack")
 
 
 @pytest.mark.parametrize("end", ["/third_party/bin/llama-box/llama-box", "/llama-box_v0.0.139"])

@@ -717,19 +717,7 @@ def test_a_process_of_a_model_may_have_it_where_models_are_seen_to_later(models_
     assert isinstance(compare(host, **everything(host), models_follow=models_follow), str)
 
 
-def test_warnings_name_the_node() -> None:
-    """Ansible shows a warning of several nodes once."""
-    host = NodeLinux()
-    options = {**everything(host), "restart": "never"}
-    given = {**options, "receipt_for": "0" * 64, "node_name": "mac-3"}
-    bring(host, **everything(host))
-    start_with_residency(host)
-    _result, warnings = node.bring_to_state(host, validated(node.ARGUMENT_SPEC, given), False)  # type: ignore[arg-type]
-    assert warnings
-    assert all(warning.startswith("mac-3: a restart is pending (") for warning in warnings)
-
-
-def test_a_node_that_cannot_be_looked_at_afterwards_was_changed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_cannot_be_looked_at_afterwards_fails_and_says_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
     host = NodeLinux()
 
     def places(*_arguments: t.Any) -> t.NoReturn:
@@ -738,6 +726,24 @@ def test_a_node_that_cannot_be_looked_at_afterwards_was_changed_all_the_same(mon
     bring(host, **everything(host))
     monkeypatch.setattr("ansible_collections.metalfleet.gpustack.plugins.module_utils._node.node.residency_places", places)
     start_with_residency(host)
+    edit(host, FILE, b"HF_ENDPOINT", f"{RESIDENCY}=1\nHF_ENDPOINT".encode())
     given = {**everything(host), "receipt_for": None}
     result, warnings = node.bring_to_state(host, validated(node.ARGUMENT_SPEC, given), False)  # type: ignore[arg-type]
-    assert (result["changed"], warnings) == (True, [f"{RESIDENCY} was not looked for afterwards: nobody knows why"])
+    assert (result["changed"], result["failed"], warnings) == (True, True, [])
+    assert result["msg"] == (f"{RESIDENCY} could not be looked for afterwards: nobody knows why. What was done stays: {FILE}; one restart")
+
+
+def test_a_job_that_outlives_its_property_list_fails_a_node() -> None:
+    """Nothing can restart it, and it goes on with the variable."""
+    host = NodeMac()
+    host.respawn()
+    content = plistlib.loads(host.files[PLIST].content)
+    content["EnvironmentVariables"][RESIDENCY] = "1"
+    whole_nodes.write(host, PLIST, plistlib.dumps(content))
+    host.start_anew()
+    host.remove(PLIST)
+    for _time in range(2):
+        result = bring(host, environment={})
+        assert result["failed"] is True
+        assert f"{RESIDENCY} is still present in system/{LABEL}" in result["msg"]
+        assert isinstance(compare(host, environment={}), str)

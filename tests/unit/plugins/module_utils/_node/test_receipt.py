@@ -235,6 +235,13 @@ def test_systemctl_is_what_it_was_although_it_is_not_run() -> None:
     host.remove("/usr/bin/systemctl")
     host.remove("/bin/systemctl")
     assert verdict(host) == "/bin/systemctl is not as it was"
+    # A link, and what it leads to.
+    host.link("/bin/systemctl", "/opt/systemctl")
+    host._put("/opt/systemctl", MemoryFile(b"1"))
+    write(host, answers=answers)
+    assert verdict(host) == RESULT
+    host._put("/opt/systemctl", MemoryFile(b"2"))
+    assert verdict(host) == "/opt/systemctl is not as it was"
     # What is run is asked for by running it.
     write(host, answers={SHOW: [CommandResult(0, "", "")]})
     found = receipt_of(host)
@@ -248,18 +255,32 @@ def test_a_bus_that_is_gone_is_a_difference() -> None:
     assert verdict(host).startswith("systemd cannot be asked on the system bus (")
 
 
-def test_where_the_bus_says_something_else_the_command_is_asked() -> None:
+@pytest.mark.parametrize(
+    ("show", "environment"),
+    [
+        (RECORDED.show.replace("SubState=running", "SubState=exited"), RECORDED.show_environment),
+        (RECORDED.show, "A=1\n"),
+        # Nothing tells that it is the same systemd: that of a container, say, and its host's on the bus.
+        ("", RECORDED.show_environment),
+    ],
+)
+def test_where_the_bus_says_something_else_both_commands_are_asked(show: str, environment: str) -> None:
     """It may be another systemd's, or systemd is asked a moment later than it was."""
-    host = on_a_bus(show=RECORDED.show.replace("SubState=running", "SubState=exited"))
+    host = on_a_bus(show, environment)
     found = receipt_of(host)
     assert found is not None
-    assert (set(found.bus), set(found.asked)) == ({"Manager.Environment"}, {" ".join(SHOW_ALL)})
+    assert (set(found.bus), set(found.asked)) == (set(), {" ".join(SHOW_ALL), " ".join(SHOW_ENVIRONMENT)})
     assert verdict(host) == RESULT
-    host.commands[SHOW_ALL] = CommandResult(0, RECORDED.show, "")
-    assert "`systemctl --no-pager show " in verdict(host)
-    found = receipt_of(on_a_bus(environment="A=1\n"))
+    host.commands[SHOW_ENVIRONMENT] = CommandResult(0, "B=1\n", "")
+    assert "`systemctl --no-pager show-environment` says something else than it did" in verdict(host)
+
+
+def test_an_environment_alone_is_asked_by_its_command() -> None:
+    host = on_a_bus()
+    write(host, answers={SHOW_ENVIRONMENT: [host.commands[SHOW_ENVIRONMENT]]})
+    found = receipt_of(host)
     assert found is not None
-    assert (len(found.bus), set(found.asked)) == (12, {" ".join(SHOW_ENVIRONMENT)})
+    assert (set(found.bus), set(found.asked)) == (set(), {" ".join(SHOW_ENVIRONMENT)})
 
 
 @pytest.mark.parametrize("said", [CommandResult(1, RECORDED.show, ""), CommandResult(0, RECORDED.show, "a warning\n")])

@@ -18,7 +18,7 @@ import types
 import typing as t
 
 import pytest
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._node import receipt_check, system_bus
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.host import Host
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt import receipt_path, signature
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.receipt_check import Different, Live, answer, job, seal, trusted
@@ -369,6 +369,18 @@ def test_it_imports_nothing_that_costs() -> None:
     check = "import sys; before = set(sys.modules); exec(compile(sys.stdin.read(), 'x', 'exec')); print(sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", check], input=PROGRAM, check=True, text=True, capture_output=True)
     assert set(ast.literal_eval(done.stdout)) <= {"__future__", "posix"}
+
+
+def test_the_two_files_of_the_program_share_no_names() -> None:
+    """Or one of them would mean something else in the program than in the module."""
+    names = []
+    for module in (system_bus, receipt_check):
+        tree = ast.parse(pathlib.Path(str(module.__file__)).read_text(encoding="utf-8"))
+        found = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+        names.append(found | {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)})
+    assert names[0] & names[1] == {"TYPE_CHECKING"}
+    assert PROGRAM.count("from __future__") == 1
 
 
 def hurried(more: str) -> subprocess.CompletedProcess[bytes]:

@@ -57,8 +57,10 @@ class Bus:
     def _serve(self) -> None:
         connection, _address = self._socket.accept()
         with connection, contextlib.suppress(BrokenPipeError):
-            while len(self.heard) < len(as_us(ONE.sent)):
-                self.heard += connection.recv(65536)
+            piece = b"?"
+            while piece and len(self.heard) < len(as_us(ONE.sent)):
+                piece = connection.recv(65536)
+                self.heard += piece
             for piece in self._pieces:
                 connection.sendall(piece)
             if not self._hangs_up:
@@ -135,6 +137,8 @@ def test_a_bus_that_does_not_answer_to_the_end(recording: Recording) -> None:
         (b"x" * 5_000_000, "the system bus does not answer to the end"),
         (GREETING + message(2, 1)[:4] + b"\xff" * 5_000_000, "the system bus does not answer to the end"),
         (b"", "the system bus does not answer to the end"),
+        # Signals without end.
+        (GREETING + message(SIGNAL, 0, b"x" * 100_000) * 50, "the system bus does not answer to the end"),
     ],
 )
 def test_anything_else_is_refused(tmp_path: pathlib.Path, said: bytes, why: str) -> None:
@@ -146,7 +150,9 @@ def test_anything_else_is_refused(tmp_path: pathlib.Path, said: bytes, why: str)
 def test_a_bus_that_hangs(tmp_path: pathlib.Path) -> None:
     start = time.monotonic()
     found, _heard = ask(tmp_path, GREETING, hangs_up=False, seconds=0.2)
-    assert isinstance(found, TimeoutError)
+    # TimeoutError since Python 3.10.
+    assert isinstance(found, OSError)
+    assert "timed out" in str(found)
     assert time.monotonic() - start < 15
 
 

@@ -69,6 +69,9 @@ def test_no_part_of_a_variant_is_one(value: tuple[str, t.Any], more: bytes) -> N
         b"",
         b"\1d\0\0\0\0\0\0" + bytes(8),
         b"\0\0",
+        # No type, and two.
+        bytes(9),
+        b"\2so\0\1\0\0\0x\0",
         b"\1\xff\0",
         b"\2av\0" + b"\4\0\0\0" + b"\1y\0\7",
         # A string, and an array, that say that they are longer than they are.

@@ -8,7 +8,7 @@ import typing as t
 
 import pytest
 from ansible_collections.metalfleet.gpustack.plugins.module_utils._node.systemd import PROPERTIES
-from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.systemd_bus import bus_questions, says_the_same
+from ansible_collections.metalfleet.gpustack.plugins.module_utils._policy.systemd_bus import bus_questions, is_of_a_run, says_the_same
 from ansible_collections.metalfleet.gpustack.tests.unit import bus_recordings
 from ansible_collections.metalfleet.gpustack.tests.unit.bus_recordings import RECORDINGS, SHOW, SHOW_ENVIRONMENT, Recording
 from ansible_collections.metalfleet.gpustack.tests.unit.fake_bus import variant
@@ -40,8 +40,8 @@ def test_the_properties_that_the_module_asks_for() -> None:
     ],
 )
 def test_the_object_of_a_unit(unit: str, label: bytes) -> None:
-    """As LoadUnit() of systemd 257 says of these names."""
-    assert bus_questions(show(unit))[1] == (b"/org/freedesktop/systemd1/unit/" + label, b"org.freedesktop.systemd1.Service", (b"MainPID",))
+    """As LoadUnit() of systemd 257 says of these names. What is asked of no interface is no question."""
+    assert bus_questions(show(unit)) == ((b"/org/freedesktop/systemd1/unit/" + label, b"org.freedesktop.systemd1.Service", (b"MainPID",)),)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,12 @@ def test_both_say_the_same(recording: Recording) -> None:
     unit, service, manager = recording.replies()
     assert says_the_same(SHOW, recording.show, [unit, service])
     assert says_the_same(SHOW_ENVIRONMENT, recording.show_environment, [manager])
+
+
+def test_which_answer_names_a_run() -> None:
+    assert is_of_a_run(RECORDINGS[0].show)
+    assert not is_of_a_run(RECORDINGS[0].show_environment)
+    assert not is_of_a_run("InvocationID=\nMainPID=0\n")
 
 
 @ALL

@@ -38,6 +38,8 @@ class Vaulted:
         ({**OPTIONS, "verify": "content"}, True),
         ({**OPTIONS, "receipt_max_age_hours": 7}, True),
         ({**OPTIONS, "receipt_for": "x"}, True),
+        ({**OPTIONS, "node_name": "mac-1"}, True),
+        ({**OPTIONS, "models_follow": True}, True),
         ({**OPTIONS, "misspelt": True}, False),
         ({**OPTIONS, "service_name": None}, False),
     ],
