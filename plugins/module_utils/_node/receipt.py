@@ -139,7 +139,7 @@ def _questions(salt: bytes, evidence: Evidence, asked_otherwise: bool) -> t.Iter
 
 
 def _by_bus(host: Host, salt: bytes, evidence: Evidence) -> list[bytes]:
-    """All that systemctl has said, as properties that cost a node a fifth of it to ask; none where the bus does not say the same just now.
+    """All that systemctl has said, as properties that cost a node less to ask (docs/performance.md); none where the bus says otherwise now.
 
     One command that knows a run of the unit by its random id is among them, so that it is the same systemd: a container may have that of
     its host on the bus.
