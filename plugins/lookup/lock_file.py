@@ -45,12 +45,10 @@ _raw:
   elements: dict
 """
 
-import os
 import typing as t
 
-from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.beside_inventory import beside_inventory
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.lock_file import read_lock_file
 
 
 class LookupModule(LookupBase):  # type: ignore[misc,unused-ignore]
@@ -59,24 +57,5 @@ class LookupModule(LookupBase):  # type: ignore[misc,unused-ignore]
     def run(self, terms: list[str], variables: dict[str, t.Any] | None = None, **kwargs: t.Any) -> list[t.Any]:
         """The content of each lock file. Raises AnsibleLookupError where there is none, or nothing in it that can be read."""
         self.set_options(var_options=variables, direct=kwargs)
-        return [self._content(str(term) and beside_inventory(str(term), variables or {})) for term in terms]
-
-    def _content(self, path: str) -> t.Any:
-        if os.path.lexists(path):
-            return self._read(path)
-        if self.get_option("required"):
-            raise AnsibleLookupError(
-                f"there is no lock file {path or 'named'}; write one with the playbook metalfleet.gpustack.lock, or say where on the"
-                " controller it is (roles: in gpustack_node_llama_box_lock)"
-            )
-        return {}
-
-    def _read(self, path: str) -> t.Any:
-        try:
-            content = self._loader.load_from_file(path, cache="none", unsafe=True)
-        except (AnsibleError, UnicodeError) as exc:
-            raise AnsibleLookupError(f"the lock file {path} cannot be read, restore it from version control: {exc}") from exc
-        if not content:
-            # Or it would count as none where none is required, and then nothing is locked.
-            raise AnsibleLookupError(f"the lock file {path} is empty; restore it from version control")
-        return content
+        required = self.get_option("required")
+        return [read_lock_file(self._loader, str(term), variables or {}, required) for term in terms]

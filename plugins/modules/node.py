@@ -288,6 +288,12 @@ options:
       - Filled in by the action plugin. It is how warnings call the node, since Ansible shows one that several hosts share once, without
         their names. Leave it out.
     type: str
+  role_variables:
+    description:
+      - Whether the options are the variables of the role P(metalfleet.gpustack.gpustack_node#role), which so calls the module without a
+        template for each. Other options count where the role has no variable for them.
+    type: bool
+    default: false
   service_name:
     description:
       - The label of the launchd job or the name of the systemd unit. By default C(ai.gpustack) on macOS and C(gpustack) on Linux.
@@ -558,6 +564,7 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "receipt_for": {"type": "str", "no_log": True},
     "models_follow": {"type": "bool", "default": False},
     "node_name": {"type": "str"},
+    "role_variables": {"type": "bool", "default": False},
 }
 
 

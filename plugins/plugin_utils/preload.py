@@ -40,7 +40,6 @@ def preload() -> None:
         (connection_loader, C.DEFAULT_TRANSPORT),
         (become_loader, C.DEFAULT_BECOME_METHOD),
         (shell_loader, "sh"),
-        (lookup_loader, "metalfleet.gpustack.options"),
         (lookup_loader, "metalfleet.gpustack.lock_file"),
     ):
         with contextlib.suppress(Exception):

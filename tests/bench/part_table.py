@@ -14,7 +14,7 @@ PARTS = {
     "start": "start of Ansible, the inventory, the playbook",
     "main": "main process: variables of a host, fork and end of its task's process, what is displayed",
     "task": "process of the task: its own preparation, our action plugin, the result",
-    "templates": "process of the task: templates of its options",
+    "templates": "process of the task: values of its options, with what templates they have",
     "plugins": "process of the task: connection and become plugins with their options",
     "ssh": "process of the task: Ansible's end of the connection",
     "ssh_client": "program `ssh`",
@@ -27,7 +27,7 @@ PARTS = {
 ROLE_PARTS = {
     "role_main": "main process",
     "role_checks": "process of `validate_argument_spec`, which Ansible puts before a role that has argument specs",
-    "role_templates": "process of the task: templates of its options, compiled there",
+    "role_templates": "process of the task: values of its options, from the variables of the role",
     "role_task": "process of the task: all else, with the connection and `ssh`",
 }
 FIRST_PARTS = {

@@ -109,9 +109,15 @@ def write_inventory(fleet: Fleet, server: t.Mapping[str, t.Any]) -> None:
         "gpustack_node_llama_box_archives_folder": str(fleet.folder / "archives"),
         "gpustack_node_wired_limit_state": "present",
         "gpustack_node_settle_seconds": 1,
+        # What is omitted is left out under every ansible-core, which differ in what they have in its place.
+        **dict.fromkeys(("gpustack_node_environment_mode", "gpustack_node_service_name"), "{{ omit }}"),
         **server,
     }
-    inventory = {"gpustack": {"hosts": {"mac": {}, "linux": {}}, "vars": variables}}
+    # The same lines from a template.
+    lines = "{% for name, value in gpustack_node_environment.items() %}\n{{ name }}={{ value }}\n{% endfor %}\n"
+    (fleet.folder / "own.j2").write_text(lines)
+    own = {"gpustack_node_environment_template": "{{ inventory_dir }}/own.j2"}
+    inventory = {"gpustack": {"hosts": {"mac": {}, "linux": own}, "vars": variables}}
     (fleet.folder / "inventory.yml").write_text(json.dumps(inventory))
 
 

@@ -34,7 +34,6 @@ assert (gc.get_freeze_count() > 0.9 * (len(gc.get_objects()) + gc.get_freeze_cou
 connection_loader.get("ssh", class_only=True)
 become_loader.get("sudo", class_only=True)
 shell_loader.get("sh", class_only=True)
-lookup_loader.get("metalfleet.gpustack.options", class_only=True)
 lookup_loader.get("metalfleet.gpustack.lock_file", class_only=True)
 assert Templar(loader=DataLoader()).template(trust_as_template("{{ '{}' | from_yaml }}")) == {}
 print(json.dumps(sorted(name for name in set(sys.modules) - before if name.startswith("ansible"))))
@@ -51,7 +50,7 @@ def imported_by_a_task(*arguments: str) -> t.List[str]:
 
 def test_nothing_is_left_to_be_imported_by_each_process() -> None:
     alone = imported_by_a_task("without")
-    assert {name.rsplit(".", 1)[-1] for name in alone if ".gpustack.plugins.lookup." in name} == {"options", "lock_file"}
+    assert {name.rsplit(".", 1)[-1] for name in alone if ".gpustack.plugins.lookup." in name} == {"lock_file"}
     assert [name for name in alone if name.startswith("ansible.plugins.filter.")]
     assert [name for name in alone if "ansible.plugins.connection.ssh" in name or "plugins.connection" in name]
     assert imported_by_a_task("with") == []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Both lookups as templates of a real play call them: what omit, undefined variables and nested templates become is up to Ansible."""
+"""The lookup as templates of a real play call it: what paths and contents become is up to Ansible."""
 
 from __future__ import annotations
 
@@ -40,29 +40,6 @@ def play(folder: pathlib.Path, inventory: str, template: str, variables: t.Mappi
         assert ended.returncode == 0, output.read()
     done = json.loads((folder / "done.json").read_text())
     return {"msg": done["msg"]} if done.get("failed") else dict(done["ansible_facts"])
-
-
-@pytest.mark.parametrize(
-    ("variables", "options"),
-    [
-        ({"fleet_keep": 3}, {"keep": 3}),
-        ({"fleet_keep": "{{ of_ours + 1 }}", "of_ours": 1}, {"keep": 2}),
-        ({"fleet_keep": None, "fleet_url": ""}, {"keep": None, "url": ""}),
-        ({"fleet_keep": "{{ omit }}", "fleet_url": "https://mirror.example.com"}, {"url": "https://mirror.example.com"}),
-        ({}, {}),
-    ],
-)
-def test_options_are_the_variables_that_are_defined(
-    tmp_path: pathlib.Path, variables: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any]
-) -> None:
-    names = {"keep": "fleet_keep", "url": "fleet_url"}
-    given = play(tmp_path, "host,", "{{ lookup('metalfleet.gpustack.options', names) }}", {**variables, "names": names})
-    assert given == {"given": options}
-
-
-def test_a_variable_that_names_one_that_is_not_there_is_an_error(tmp_path: pathlib.Path) -> None:
-    given = play(tmp_path, "host,", "{{ lookup('metalfleet.gpustack.options', {'keep': 'fleet_keep'}) }}", {"fleet_keep": "{{ of_ours }}"})
-    assert "'of_ours' is undefined" in given["msg"]
 
 
 @pytest.mark.parametrize("lock", ["locks/one.yml", "{folder}/fleet/locks/one.yml"])
@@ -106,8 +83,3 @@ def test_a_lock_file_that_says_nothing_is_not_none(tmp_path: pathlib.Path, conte
     (tmp_path / "one.yml").write_bytes(content)
     given = play(tmp_path, "host,", "{{ lookup('metalfleet.gpustack.lock_file', 'one.yml', required=false) }}", {})
     assert f"the lock file {tmp_path}/one.yml {reason}" in given["msg"]
-
-
-def test_options_need_names(tmp_path: pathlib.Path) -> None:
-    given = play(tmp_path, "host,", "{{ lookup('metalfleet.gpustack.options', 'fleet_keep') }}", {})
-    assert "a dictionary from options to the names of variables is needed, not " in given["msg"]
