@@ -20,7 +20,7 @@ from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.fast_path impo
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.lock_file import read_lock_file
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.preload import preload
 from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.push import run_with_archives
-from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.role_variables import RoleVariables
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.role_variables import OF_ROLE, RoleVariables
 
 # When this module is imported, which is the only time that it runs in the process from which the others are forked.
 preload()
@@ -55,11 +55,11 @@ class ActionModule(ActionBase):  # type: ignore[misc,unused-ignore]
     def _options(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """The module's options. The task's own, which callbacks are given, stay as they are: the role's secrets are not among them."""
         given = dict(self._task.args)
+        by_role = given.pop("role_variables", False)
         try:
-            by_role = boolean(given.pop("role_variables", False))
+            if not boolean(by_role):
+                return given
         except TypeError as exc:
-            raise AnsibleActionFail(f"role_variables: {exc}") from exc
-        if not by_role:
-            return given
+            raise AnsibleActionFail(f"role_variables is neither true nor false: {by_role!r}") from exc
         of_role = RoleVariables(task_vars, self._templar.template, lambda path: read_lock_file(self._loader, path, task_vars))
-        return {**given, **of_role.options()}
+        return {**{name: value for name, value in given.items() if name not in OF_ROLE}, **of_role.options()}

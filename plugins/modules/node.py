@@ -290,8 +290,10 @@ options:
     type: str
   role_variables:
     description:
-      - Whether the options are the variables of the role P(metalfleet.gpustack.gpustack_node#role), which so calls the module without a
-        template for each. Other options count where the role has no variable for them.
+      - Whether the options come from the variables of the role P(metalfleet.gpustack.gpustack_node#role). It is for that role's own task,
+        which so needs no templates. Leave it out.
+      - What the role has variables for is then taken from these alone, set or not. Other options, such as O(lock_wait_seconds), count as
+        they are given.
     type: bool
     default: false
   service_name:

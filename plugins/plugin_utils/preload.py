@@ -26,12 +26,7 @@ from ansible import constants as C
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import become_loader, connection_loader, lookup_loader, shell_loader
 from ansible.template import Templar
-
-try:
-    from ansible.template import trust_as_template
-except ImportError:
-    # ansible-core 2.18 takes any text for a template.
-    trust_as_template = str
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.trust import trust_as_template
 
 
 def preload() -> None:
@@ -40,6 +35,7 @@ def preload() -> None:
         (connection_loader, C.DEFAULT_TRANSPORT),
         (become_loader, C.DEFAULT_BECOME_METHOD),
         (shell_loader, "sh"),
+        # Of tasks that somebody has written; the role reads the lock without it.
         (lookup_loader, "metalfleet.gpustack.lock_file"),
     ):
         with contextlib.suppress(Exception):

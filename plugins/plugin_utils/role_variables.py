@@ -8,20 +8,15 @@
 
 The role could name them in templates, and did. Ansible compiles each template anew for each node and task, which is a part of what a
 node costs on which nothing has changed (docs/performance.md). What is resolved here are the users' own values, and only those which are
-templates are compiled.
+templates are compiled, and a template of their own for the environment.
 """
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-
-try:
-    from ansible.template import trust_as_template
-except ImportError:
-    # ansible-core 2.18 takes any text for a template.
-    trust_as_template = str
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible_collections.metalfleet.gpustack.plugins.plugin_utils.trust import trust_as_template
 
 Resolve = t.Callable[[t.Any], t.Any]
 
@@ -43,7 +38,8 @@ ENVIRONMENT = {
     "unmanaged": "gpustack_node_unmanaged",
     "residency_variable": "gpustack_node_residency_variable",
 }
-_LINES = {"template": "gpustack_node_environment_template", "variables": "gpustack_node_environment"}
+_TEMPLATE = {"template": "gpustack_node_environment_template"}
+_VARIABLES = {"variables": "gpustack_node_environment"}
 LLAMA_BOX = {
     "state": "gpustack_node_llama_box_state",
     "version": "gpustack_node_llama_box_version",
@@ -70,6 +66,9 @@ WIRED_LIMIT = {
     "limit_mib": "gpustack_node_wired_limit_mib",
     "disable_wired_collector": "gpustack_node_disable_wired_collector",
 }
+# What else is given for these does not count, also where the role leaves them out.
+OF_ROLE = frozenset({*NODE, "environment", "llama_box", "wired_limit"})
+_STATES = ("gpustack_node_environment_state", "gpustack_node_llama_box_state", "gpustack_node_wired_limit_state")
 _COMMENT = "# Set gpustack_node_environment in the inventory instead of editing these lines.\n"
 RENDER = trust_as_template("{{ lookup('ansible.builtin.template', gpustack_node_environment_template) }}")
 
@@ -83,31 +82,44 @@ class RoleVariables:
         self._read_lock = read_lock
 
     def options(self) -> dict[str, t.Any]:
-        """All options of the module that the role has variables for. Raises AnsibleActionFail, and what a template raises."""
-        if ENVIRONMENT["state"] not in self._variables:
-            raise AnsibleActionFail("role_variables is for the role metalfleet.gpustack.gpustack_node, and its variables are not here")
+        """All options of the module that the role has variables for. Raises AnsibleError, also for what a template names in vain."""
+        missing = [name for name in _STATES if name not in self._variables]
+        if missing:
+            raise AnsibleActionFail(
+                "role_variables is for the role metalfleet.gpustack.gpustack_node, and not all its variables are here:"
+                f" there is no {missing[0]}"
+            )
         parts = {"environment": self._environment(), "llama_box": self._llama_box(), "wired_limit": self._wired_limit()}
         return {**self._values(NODE), **{name: options for name, options in parts.items() if options is not None}}
 
     def _environment(self) -> dict[str, t.Any]:
-        options, lines = self._values(ENVIRONMENT), self._values(_LINES)
-        if not lines.pop("template", ""):
-            return {**options, **lines, "content": _COMMENT if lines.get("variables") else ""}
-        # One that gives up its lines does not need a template that may be gone.
-        return {**options, "content": self._resolve(RENDER) if options.get("state") == "present" else ""}
+        options = self._values(ENVIRONMENT)
+        if not self._values(_TEMPLATE).get("template"):
+            variables = self._values(_VARIABLES)
+            return {**options, **variables, "content": _COMMENT if variables.get("variables") else ""}
+        # Who gives up the lines does not need a template that may be gone.
+        return {**options, "content": "" if options.get("state") == "absent" else self._rendered()}
+
+    def _rendered(self) -> t.Any:
+        try:
+            return self._resolve(RENDER)
+        except AnsibleError as exc:
+            # What is in a file is resolved here first, and not by the check of the role's arguments.
+            raise AnsibleError(f"{_TEMPLATE['template']}: {exc}") from exc
 
     def _llama_box(self) -> dict[str, t.Any] | None:
         chosen = self._values({name: LLAMA_BOX[name] for name in ("state", "version")})
-        is_wanted = "version" in chosen and chosen.get("state") == "present"
-        if not is_wanted and chosen.get("state") != "absent":
+        if chosen.get("state") == "absent":
+            # The lock may be gone as well.
+            return self._values(LLAMA_BOX)
+        if "version" not in chosen:
             return None
-        # The lock may be gone as well.
-        lock = {name: self._read_lock(str(path)) for name, path in self._values(_LOCK).items()} if is_wanted else {}
+        lock = {name: self._read_lock(str(path)) for name, path in self._values(_LOCK).items()}
         return {**self._values(LLAMA_BOX), **lock}
 
     def _wired_limit(self) -> dict[str, t.Any] | None:
         options = self._values(WIRED_LIMIT)
-        return None if options.get("state") == "unmanaged" else options
+        return None if options.get("state", "unmanaged") == "unmanaged" else options
 
     def _values(self, names: t.Mapping[str, str]) -> dict[str, t.Any]:
         given = self._resolve({option: self._variables[name] for option, name in names.items() if name in self._variables})

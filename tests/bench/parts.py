@@ -25,6 +25,8 @@ from measure import Cost
 from targets import Targets
 from tools import TOOLS, Tool
 
+# The module, whatever the receipt says, on a node on which nothing is to be done.
+LOOK = Tool("node_look", "node", options={"receipt_max_age_hours": 0})
 NODE, PING, ROLE = (next(tool for tool in TOOLS if tool.name == name) for name in ("node", "ping", "role"))
 SUDO = "sudo -n"
 # What a host is asked, each a step further than the one before.
@@ -72,6 +74,7 @@ class Parts:
         found["target_program"] = plain.target_cpu_seconds * 1000 / nodes - before
         found.update(self._role_parts())
         found["first_module"] = self._target_ms(PING)
+        found["first_look"] = self._target_ms(LOOK)
         archive = f"python3 -c {shlex.quote(ARCHIVE)} {self.targets.policy['archive_url']}"
         for name, command_there in (("archive", archive), ("restart", RESTART)):
             found[f"first_{name}"] = self._target_ms(Tool(name, "ssh", command_there)) - found["target_connection"]

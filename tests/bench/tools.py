@@ -101,7 +101,7 @@ def command_of(tool: Tool, targets: Targets, forks: int, host: str = "") -> t.Tu
 def _node_play(tool: Tool, targets: Targets) -> pathlib.Path:
     """Our task with what a person would write: options as they are, and the lock as in the module's examples.
 
-    Ansible compiles each template anew for each host, which the role pays for, and a task without templates does not.
+    Ansible compiles each template anew for each host.
     """
     lines = "# Set gpustack_node_environment in the inventory instead of editing these lines.\n"
     llama_box = {

@@ -10,7 +10,6 @@ there. Functions are those of ansible-core 2.21.
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import os
 import pathlib
@@ -23,8 +22,8 @@ from ansible.cli.playbook import main
 from ansible.executor.task_executor import TaskExecutor
 from ansible.playbook.task import Task
 from ansible.plugins.connection.ssh import Connection
-from ansible.plugins.loader import init_plugin_loader
 
+OF_ROLE = "ansible_collections.metalfleet.gpustack.plugins.plugin_utils.role_variables"
 TEMPLATES, PLUGINS, SSH, TASK = "templates", "plugins", "ssh", "task"
 
 
@@ -64,9 +63,6 @@ def start() -> None:
     folder = pathlib.Path(sys.argv.pop(1))
     clock = Clock()
     clock.watch(Task, "post_validate", TEMPLATES)
-    init_plugin_loader()
-    role_variables = importlib.import_module("ansible_collections.metalfleet.gpustack.plugins.plugin_utils.role_variables")
-    clock.watch(role_variables.RoleVariables, "options", TEMPLATES)
     clock.watch(TaskExecutor, "_get_connection", PLUGINS)
     clock.watch(TaskExecutor, "_set_connection_options", PLUGINS)
     clock.watch(Connection, "exec_command", SSH)
@@ -74,6 +70,9 @@ def start() -> None:
     run = TaskExecutor.run
 
     def run_and_write(self: TaskExecutor, *arguments: t.Any, **named: t.Any) -> t.Any:
+        # Ansible has loaded it with the action plugin, before this process was forked.
+        if OF_ROLE in sys.modules:
+            clock.watch(sys.modules[OF_ROLE].RoleVariables, "options", TEMPLATES)
         try:
             return run(self, *arguments, **named)
         finally:

@@ -56,7 +56,7 @@ class Action(ActionModule):  # type: ignore[misc,unused-ignore]
         self.breaks: dict[int, Exception] = {}
 
     def _execute_module(self, module_name: str, module_args: dict[str, t.Any], task_vars: t.Any = None) -> dict[str, t.Any]:
-        assert (module_name, {**task_vars, **VARS}) == ("metalfleet.gpustack.node", task_vars)
+        assert (module_name, task_vars) == ("metalfleet.gpustack.node", VARS)
         self.runs.append(copy.deepcopy(module_args))
         # As Ansible does it.
         module_args["_ansible_internal"] = True
@@ -256,28 +256,3 @@ def test_async_is_refused(folder: pathlib.Path) -> None:
     with pytest.raises(AnsibleActionFail, match="async"):
         run(found)
     assert found.runs == []
-
-
-def test_options_that_are_the_variables_of_the_role(folder: pathlib.Path) -> None:
-    """Of others, those count for which the role has no variable. Callbacks are given the task's own, without the role's secrets."""
-    variables = {
-        **VARS,
-        "gpustack_node_environment_state": "present",
-        "gpustack_node_secrets": {"HF_TOKEN": "canary"},
-        "gpustack_node_settle_seconds": 0,
-    }
-    found = Action(NodeMac(), {"role_variables": "yes", "lock_wait_seconds": 3, "settle_seconds": 7})
-    given = copy.deepcopy(found._task.args)
-    found._templar.template = lambda value: value
-    result: dict[str, t.Any] = found.run(task_vars=variables)
-    assert result["changed"] is True
-    assert "HF_TOKEN=canary" in found.host.files["/etc/default/gpustack"].content.decode()
-    (options,) = found.runs
-    assert (options["lock_wait_seconds"], options["settle_seconds"], "role_variables" in options) == (3, 0, False)
-    assert found._task.args == given
-
-
-def test_whether_they_are_is_said_clearly() -> None:
-    found = Action(NodeMac(), {"role_variables": "perhaps"})
-    with pytest.raises(AnsibleActionFail, match="role_variables: The value 'perhaps' is not a valid boolean"):
-        run(found)

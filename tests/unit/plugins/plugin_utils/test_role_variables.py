@@ -113,6 +113,8 @@ def test_no_option_is_without_a_variable() -> None:
         ({"gpustack_node_environment": {"A": "1"}, "gpustack_node_environment_template": "own.j2"}, {"content": "# from own.j2\n"}),
         # And one that may be gone is not needed to give the lines up.
         ({"gpustack_node_environment_state": "absent", "gpustack_node_environment_template": "own.j2"}, {"content": ""}),
+        ({"gpustack_node_environment_state": "{{ omit }}", "gpustack_node_environment_template": "own.j2"}, {"content": "# from own.j2\n"}),
+        ({"gpustack_node_environment": "{{ none.here }}", "gpustack_node_environment_template": "own.j2"}, {"content": "# from own.j2\n"}),
     ],
 )
 def test_lines_of_the_environment(given: t.Mapping[str, t.Any], lines: t.Mapping[str, t.Any]) -> None:
@@ -125,6 +127,10 @@ def test_lines_of_the_environment(given: t.Mapping[str, t.Any], lines: t.Mapping
     [
         ({}, None),
         ({"gpustack_node_llama_box_version": "{{ omit }}"}, None),
+        (
+            {"gpustack_node_llama_box_version": "v0.0.139", "gpustack_node_llama_box_state": "{{ omit }}"},
+            (None, "v0.0.139", "llama_box.lock.yml"),
+        ),
         ({"gpustack_node_llama_box_version": "v0.0.139"}, ("present", "v0.0.139", "llama_box.lock.yml")),
         ({"gpustack_node_llama_box_version": "{{ of_fleet }}", "of_fleet": "v0.0.144"}, ("present", "v0.0.144", "llama_box.lock.yml")),
         (
@@ -138,13 +144,14 @@ def test_lines_of_the_environment(given: t.Mapping[str, t.Any], lines: t.Mapping
 )
 def test_which_llama_box_is_asked_for(given: t.Mapping[str, t.Any], wanted: tuple[str | None, ...] | None) -> None:
     found = options(given).get("llama_box")
-    assert wanted == (found and (found["state"], found.get("version"), found.get("lock", {}).get("path")))
+    assert wanted == (found and (found.get("state"), found.get("version"), found.get("lock", {}).get("path")))
 
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
         ({}, None),
+        ({"gpustack_node_wired_limit_state": "{{ omit }}"}, None),
         ({"gpustack_node_wired_limit_state": "present"}, {"state": "present", "limit_mib": "auto"}),
         ({"gpustack_node_wired_limit_state": "absent"}, {"state": "absent", "limit_mib": "auto"}),
         (
@@ -175,13 +182,16 @@ def test_the_old_mark_of_what_is_omitted() -> None:
 
 
 def test_what_is_not_asked_for_is_not_resolved() -> None:
-    """A password may be in a vault that is only open to those who need it."""
+    """Ansible's check of a role's arguments resolves them all, where a play has not turned it off (rolespec_validate)."""
     closed = {"gpustack_node_llama_box_url_password": "{{ of_vault }}"}
     assert "llama_box" not in options(closed)
     with pytest.raises(AnsibleError, match="'of_vault' is undefined"):
         options({**closed, "gpustack_node_llama_box_version": "v0.0.139"})
 
 
-def test_variables_of_a_role_that_is_not_there() -> None:
-    with pytest.raises(AnsibleActionFail, match="role_variables is for the role"):
-        role_variables.RoleVariables({"inventory_hostname": "mac"}, lambda value: value, lambda path: {}).options()
+@pytest.mark.parametrize("missing", sorted(name for name in DEFAULTS if name.endswith("_state")))
+def test_half_of_a_role_is_none(missing: str) -> None:
+    """Or what is not said of the other half would be what the module takes for granted, and not the role."""
+    variables = {name: value for name, value in DEFAULTS.items() if name != missing}
+    with pytest.raises(AnsibleActionFail, match=f"role_variables is for the role .*: there is no {missing}"):
+        role_variables.RoleVariables(variables, lambda value: value, lambda path: {}).options()
