@@ -83,7 +83,7 @@ def goals(rows: t.Sequence[Row]) -> str:
     for goal in GOALS:
         values = sorted(goal.values(rows))
         if not values:
-            lines.append(f"| {goal.title} | {number(goal.limit)} | {NOT_MEASURED} | | | |")
+            lines.append(f"| {goal.title} | {number(goal.limit)} | {NOT_MEASURED} | | | | |")
             continue
         middle = statistics.median(values)
         verdict = "met" if middle <= goal.limit else "**not met**"
@@ -127,13 +127,11 @@ def growth(rows: t.Sequence[Row]) -> str:
 
 
 def large_fleet(rows: t.Sequence[Row], measured_parts: t.Mapping[str, t.Any]) -> str:
-    """What follows for a fleet that is larger than any that was measured, from the most nodes that were."""
-    counts = sorted({row.nodes for row in rows if row.phase == NO_CHANGE and row.tool == "node"})
-    if not counts:
+    """What follows for a fleet that is larger than any that was measured, of each tool from the most nodes that were."""
+    if not rows:
         return f"({NOT_MEASURED})"
-    most = counts[-1]
-    columns = "ms per node | CPU seconds of a run | with 8 cores, minutes at least | in 10 slices of 8 cores, minutes at least"
-    lines = [f"| {LARGE_FLEET} nodes, computed from {most} | {columns} |", "|---" * 5 + "|"]
+    columns = "from | ms per node | CPU seconds of a run | with 8 cores, minutes at least | in 10 slices of 8 cores, minutes at least"
+    lines = [f"| {LARGE_FLEET} nodes | {columns} |", "|---" * 6 + "|"]
     wanted = (
         ("node", NO_CHANGE),
         ("role", NO_CHANGE),
@@ -143,21 +141,21 @@ def large_fleet(rows: t.Sequence[Row], measured_parts: t.Mapping[str, t.Any]) ->
         ("node_push", FIRST),
     )
     for tool, phase in wanted:
+        most = max((row.nodes for row in rows if (row.tool, row.phase) == (tool, phase)), default=0)
         cost = median_of(select(rows, tool, phase, most), "controller_cpu_ms_per_node")
         title = TITLES[tool] + (", first run" if phase == FIRST else "")
         if cost is None:
-            lines.append(f"| {title} | {NOT_MEASURED} | | | |")
+            lines.append(f"| {title} | {NOT_MEASURED} | | | | |")
             continue
         seconds = cost * LARGE_FLEET / 1000
-        lines.append(f"| {title} | {number(cost)} | {number(seconds)} | {number(seconds / 60 / 8)} | {number(seconds / 60 / 80)} |")
+        times = (number(value) for value in (cost, seconds, seconds / 60 / 8, seconds / 60 / 80))
+        lines.append(f"| {title} | {most} nodes | {' | '.join(times)} |")
     for part, title in (("main", TITLES["node"]), ("role_main", TITLES["role"])):
         if measured_parts:
             own = measured_parts["parts"][part]
             minutes = number(own * LARGE_FLEET / 1000 / 60)
-            lines += [
-                "",
-                f"{title}: {number(own)} ms per node are Ansible's main process, for one core: {minutes} minutes, a tenth in each slice.",
-            ]
+            spent = f"about {number(own)} ms per node, from {measured_parts['nodes']} nodes"
+            lines += ["", f"{title}: {spent}, are Ansible's main process, for one core: {minutes} minutes, a tenth in each slice."]
     alone = select(rows, "node", NO_CHANGE, 1)
     if alone:
         own = _known(median_of(alone, "controller_cpu_ms_per_node")) + _known(median_of(alone, "target_cpu_ms_per_node"))

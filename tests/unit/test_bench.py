@@ -109,7 +109,7 @@ def test_tables() -> None:
     assert "| **`node`, fast path** | 1 | 20 | 0.125 (0.125 - 0.125) | 50 | 20 | 9 |" in figures["first"]
     assert "| 10 | not measured | not measured | 3 | 50 | not measured | not measured |" in figures["growth"]
     # 5,000 nodes of 50 ms: 250 s, on 8 cores half a minute, on 80 a twentieth of one.
-    assert "| **`node`, fast path** | 50 | 250 | 0.521 | 0.0521 |" in figures["large_fleet"]
+    assert "| **`node`, fast path** | 50 nodes | 50 | 250 | 0.521 | 0.0521 |" in figures["large_fleet"]
     assert "A run on one node alone costs 70 ms of CPU" in figures["large_fleet"]
 
 
@@ -127,10 +127,21 @@ def test_every_part_of_a_run_has_its_line_and_is_counted_once() -> None:
     assert "| **node, sum** | **1920** |" in lines
 
 
+def test_each_tool_counts_with_the_most_nodes_that_it_was_measured_with() -> None:
+    rows = [row("node", 3.0, nodes=200), row("role", 3.0, nodes=50), row("node", 3.0, nodes=10, phase=FIRST)]
+    lines = report.large_fleet(rows, {}).splitlines()[2:]
+    assert [line.split(" | ")[:2] for line in lines if NOT_MEASURED not in line] == [
+        ["| **`node`, fast path**", "200 nodes"],
+        ["| **role `gpustack_node`**, fast path", "50 nodes"],
+        ["| **`node`, fast path**, first run", "10 nodes"],
+    ]
+
+
 def test_what_more_cores_do_not_divide_is_said() -> None:
-    found = report.large_fleet(fleet_rows(), {"parts": {"main": 12.0, "role_main": 36.0}})
-    assert "**`node`, fast path**: 12 ms per node are Ansible's main process, for one core: 1 minutes, a tenth in each slice." in found
-    assert "**role `gpustack_node`**, fast path: 36 ms per node are Ansible's main process, for one core: 3 minutes" in found
+    found = report.large_fleet(fleet_rows(), {"nodes": 20, "parts": {"main": 12.0, "role_main": 36.0}})
+    about = "**{}: about {} ms per node, from 20 nodes, are Ansible's main process, for one core: {} minutes, a tenth in each slice."
+    assert about.format("`node`, fast path**", 12, 1) in found
+    assert about.format("role `gpustack_node`**, fast path", 36, 3) in found
 
 
 def test_each_phase_keeps_how_it_was_measured(tmp_path: pathlib.Path) -> None:
