@@ -163,6 +163,22 @@ def large_fleet(rows: t.Sequence[Row], measured_parts: t.Mapping[str, t.Any]) ->
     return "\n".join(lines)
 
 
+def first_bound(rows: t.Sequence[Row], measured_parts: t.Mapping[str, t.Any]) -> str:
+    """How much of what another tool spends on a first run is spent before ours has changed anything."""
+    own, other = (select(rows, tool, FIRST, GOAL_NODES) for tool in ("node", "ordinary"))
+    if not (own and other and measured_parts):
+        return f"({NOT_MEASURED})"
+    parts = measured_parts["parts"]
+    whole = sum(_known(median_of(other, column)) for column in ("controller_cpu_ms_per_node", "target_cpu_ms_per_node"))
+    shared = _known(median_of(own, "controller_cpu_ms_per_node")) + parts["first_archive"] + parts["first_restart"]
+    least, looking = (shared + parts[part] for part in ("first_module", "first_look"))
+    shares = f"{number(least / whole)} of that; with our module, which looks at everything, {number(looking / whole)}"
+    return (
+        f"The role of built-in modules takes {number(whole)} ms of CPU for each of {GOAL_NODES} nodes. The archive, the restart, our"
+        f" controller's part and one module of Ansible are {shares}."
+    )
+
+
 def runs(described: t.Mapping[str, t.Mapping[str, t.Mapping[str, t.Any]]]) -> str:
     """On what it was measured."""
     keys = ("date", "processor", "cores", "memory_gib", "kernel", "ansible_core", "python", "load_before", "command")
@@ -208,6 +224,7 @@ def figures_of(
         "first": table(rows, FIRST, "ordinary"),
         "growth": growth(rows),
         "large_fleet": large_fleet(rows, measured_parts),
+        "first_bound": first_bound(rows, measured_parts),
         "runs": runs(described),
     }
 

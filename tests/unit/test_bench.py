@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -95,7 +96,7 @@ def test_a_goal_that_is_missed_by_a_little(number: int) -> None:
 def test_what_was_not_measured_is_said_and_no_figure_is_made_up() -> None:
     figures = report.figures_of([], {}, {})
     assert figures["goals"].count(NOT_MEASURED) == 9
-    for name in ("no_change", "first", "growth", "large_fleet", "runs", "parts"):
+    for name in ("no_change", "first", "growth", "large_fleet", "first_bound", "runs", "parts"):
         assert figures[name] == f"({NOT_MEASURED})"
     only_ten = report.figures_of([row("node", 3.0, nodes=10)], {}, {})
     assert only_ten["goals"].count(NOT_MEASURED) == 9
@@ -142,6 +143,19 @@ def test_what_more_cores_do_not_divide_is_said() -> None:
     about = "**{}: about {} ms per node, from 20 nodes, are Ansible's main process, for one core: {} minutes, a tenth in each slice."
     assert about.format("`node`, fast path**", 12, 1) in found
     assert about.format("role `gpustack_node`**, fast path", 36, 3) in found
+
+
+def test_what_bounds_a_first_run_is_computed() -> None:
+    """Of the other tool 300 + 700 ms; 10 of our controller, and 20 and 30 for what any tool does there."""
+    costs = {"node": (10.0, 900.0), "ordinary": (300.0, 700.0)}
+    rows = [
+        dataclasses.replace(row(tool, 1.0, phase=FIRST), controller_cpu_ms_per_node=controller, target_cpu_ms_per_node=target)
+        for tool, (controller, target) in costs.items()
+    ]
+    parts = {"first_archive": 20.0, "first_restart": 30.0, "first_module": 40.0, "first_look": 140.0}
+    found = report.first_bound(rows, {"parts": parts})
+    assert "takes 1000 ms of CPU for each of 50 nodes." in found
+    assert found.endswith("one module of Ansible are 0.1 of that; with our module, which looks at everything, 0.2.")
 
 
 def test_each_phase_keeps_how_it_was_measured(tmp_path: pathlib.Path) -> None:

@@ -23,7 +23,7 @@ from ansible.executor.task_executor import TaskExecutor
 from ansible.playbook.task import Task
 from ansible.plugins.connection.ssh import Connection
 
-OF_ROLE = "ansible_collections.metalfleet.gpustack.plugins.plugin_utils.role_variables"
+ROLE_VARIABLES = "ansible_collections.metalfleet.gpustack.plugins.plugin_utils.role_variables"
 TEMPLATES, PLUGINS, SSH, TASK = "templates", "plugins", "ssh", "task"
 
 
@@ -71,8 +71,8 @@ def start() -> None:
 
     def run_and_write(self: TaskExecutor, *arguments: t.Any, **named: t.Any) -> t.Any:
         # Ansible has loaded it with the action plugin, before this process was forked.
-        if OF_ROLE in sys.modules:
-            clock.watch(sys.modules[OF_ROLE].RoleVariables, "options", TEMPLATES)
+        if ROLE_VARIABLES in sys.modules:
+            clock.watch(sys.modules[ROLE_VARIABLES].RoleVariables, "options", TEMPLATES)
         try:
             return run(self, *arguments, **named)
         finally:

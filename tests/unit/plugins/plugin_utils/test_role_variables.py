@@ -122,6 +122,10 @@ def test_lines_of_the_environment(given: t.Mapping[str, t.Any], lines: t.Mapping
     assert {name: found[name] for name in ("content", "variables") if name in found} == lines
 
 
+def test_a_template_to_start_from_says_the_same() -> None:
+    assert COMMENT in (ROLE / "templates/gpustack.env.j2").read_text()
+
+
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
